@@ -1,0 +1,77 @@
+# Everything a developer or an operator does here. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT_BASE ?= 8080
+export PORT_BASE
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-browser up down status logs check format generate verify lock bench chaos trace clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@echo "installing into .venv (a minute the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)
+
+setup: $(READY) ## install everything into .venv
+
+demo: $(READY) ## start the system, buy something the hard way, print each promise and what was observed
+	@$(BIN)/python -m deploy.local.demo
+
+test: $(READY) ## all tests except browser and long runs
+	@$(BIN)/python -m pytest -m "not browser and not long" -q
+
+up: $(READY) ## start the whole system in the background
+	@$(BIN)/python -m deploy.local up
+
+down: ## stop it; the data stays in .local
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.local down; fi
+
+status: $(READY) ## what runs, where, since when
+	@$(BIN)/python -m deploy.local status
+
+logs: $(READY) ## follow the logs; SERVICE=orders, CORRELATION=id to narrow
+	@$(BIN)/python -m deploy.local logs $(SERVICE) $(if $(CORRELATION),--correlation $(CORRELATION))
+
+trace: $(READY) ## the tree of one correlation or trace id: make trace ID=...
+	@$(BIN)/python tools/trace.py "$(ID)"
+
+check: $(READY) ## format, lint, types, import contracts, protos, generated code, manifests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+	@cd proto && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
+	@$(MAKE) --no-print-directory verify
+	@$(BIN)/python -m pytest -q tests/manifests
+
+format: $(READY) ## format the code
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@cd proto && ../$(BIN)/buf format --write
+
+generate: $(READY) ## generate proto/gen
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py
+
+verify: $(READY) ## fail when generated code is not current
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
+
+lock: $(READY) ## renew requirements.lock from requirements.in
+	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock requirements.in
+
+bench: $(READY) ## ratios against floors and peers, measured in one run
+	@$(BIN)/python -m bench
+
+chaos: $(READY) ## the fault suite with invariants
+	@$(BIN)/python -m pytest -q tests/chaos -m "long or not long"
+
+clean: down ## stop everything and remove .local and .venv
+	@rm -rf .local .venv

@@ -1,0 +1,1 @@
+"""Ways to run Holdfast: on one machine (`local`), in a cluster (`k8s`), as images (`docker`)."""

@@ -1,0 +1,69 @@
+"""Is it ready? Each probe is one quick question that answers False rather than raising."""
+
+import asyncio
+from contextlib import suppress
+
+import asyncpg
+
+from deploy.local.errors import ConfigurationFailure
+from deploy.local.ports import HOST
+from deploy.local.specs import Probe
+
+__all__ = ["http_ok", "postgres_answers", "valkey_answers"]
+
+_PATIENCE = 2.0  # seconds for one question
+
+
+def http_ok(port: int, path: str) -> Probe:
+    """Whether GET answers 200."""
+    question = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode()
+
+    async def ask() -> bool:
+        answer = await _exchange(port, question)
+        return answer.split(b" ")[1:2] == [b"200"]
+
+    return ask
+
+
+def valkey_answers(port: int, password: str) -> Probe:
+    """Whether it lets us in and answers PING."""
+    question = f"AUTH {password}\r\nPING\r\n".encode()
+
+    async def ask() -> bool:
+        return await _exchange(port, question, lines=2) == b"+OK\r\n+PONG\r\n"
+
+    return ask
+
+
+def postgres_answers(url: str) -> Probe:
+    """Whether it accepts connections."""
+
+    async def ask() -> bool:
+        try:
+            connection = await asyncpg.connect(url, timeout=_PATIENCE)
+        except asyncpg.InvalidPasswordError as error:
+            raise ConfigurationFailure(
+                "PostgreSQL refuses the password in secrets.json, which is not the one its data was made with: "
+                "put the old file back, or start again without data: python -m deploy.local up --fresh"
+            ) from error
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        await connection.close(timeout=_PATIENCE)
+        return True
+
+    return ask
+
+
+async def _exchange(port: int, question: bytes, lines: int = 1) -> bytes:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                writer.write(question)
+                return b"".join([await reader.readline() for _ in range(lines)])
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError):
+        return b""

@@ -1,0 +1,258 @@
+"""Routes as a table: each says who may call it, what it reads, and whether it needs an Idempotency-Key.
+
+The checks run in one fixed order, so that every route answers a bad request the same way: 405 with `Allow`,
+413, 401, 403, 415, 400 malformed JSON, 400 missing key, 422 fields. What comes after is the handler's.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+from opentelemetry import trace
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from reliability import idempotency
+from reliability.context import Principal, principal
+from reliability.errors import (
+    FieldError,
+    IdempotencyKeyMissing,
+    MalformedJson,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    PermissionDenied,
+    Unauthenticated,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from reliability.fingerprint import fingerprint
+
+__all__ = ["MAX_BODY", "Access", "Answer", "Authenticate", "Call", "Endpoint", "KeyRule", "routes"]
+
+MAX_BODY: Final = 1024 * 1024
+
+
+class Access(Enum):
+    """Who may call a route: anybody, a signed-in customer, staff, or a sender proven by signature."""
+
+    PUBLIC = "public"
+    CUSTOMER = "customer"
+    STAFF = "staff"
+    SIGNED = "signed"
+
+
+class KeyRule(Enum):
+    """What a route does with an Idempotency-Key."""
+
+    IGNORED = "ignored"
+    ACCEPTED = "accepted"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a handler answers: a pydantic model, any JSON value, or nothing."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()
+
+    def response(self) -> Response:
+        """The HTTP response; every cookie is a whole `Set-Cookie` value."""
+        if self.body is None:
+            response = Response(status_code=self.status, headers=dict(self.headers))
+        else:
+            body = self.body.model_dump(mode="json") if isinstance(self.body, BaseModel) else self.body
+            response = Response(orjson.dumps(body), self.status, dict(self.headers), "application/json")
+        for cookie in self.cookies:
+            response.headers.append("set-cookie", cookie)
+        return response
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that passed every check. `body` is the endpoint's model, `query` its query model."""
+
+    request: Request
+    raw: bytes
+    body: Any = None
+    query: Any = None
+
+    def path(self, name: str) -> str:
+        """A parameter of the path."""
+        return str(self.request.path_params[name])
+
+
+Authenticate = Callable[[Request], Awaitable[Principal | None]]
+Handler = Callable[[Call], Awaitable[Answer | Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One route."""
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access = Access.PUBLIC
+    permission: str = ""
+    key: KeyRule = KeyRule.ACCEPTED
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    status: int = 200
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the method may change something (RFC 9110, section 9.2.1)."""
+        return self.method not in {"GET", "HEAD", "OPTIONS"}
+
+
+async def _nobody(_request: Request) -> Principal | None:
+    return None
+
+
+def routes(endpoints: Iterable[Endpoint], authenticate: Authenticate = _nobody) -> list[BaseRoute]:
+    """Starlette routes for a table of endpoints, one per path, so that `Allow` is complete."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+    return [Route(path, _Resource(path, methods, authenticate)) for path, methods in by_path.items()]
+
+
+class _Resource:
+    """All methods of one path. A class, so that Starlette hands it every method as plain ASGI."""
+
+    def __init__(self, path: str, methods: dict[str, Endpoint], authenticate: Authenticate) -> None:
+        self._path = path
+        self._methods = methods
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        scope["holdfast.route"] = self._path
+        trace.get_current_span().update_name(f"{request.method} {self._path}")
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        endpoint = self._methods.get(method)
+        if endpoint is None:
+            allowed = ", ".join(sorted({*self._methods, *({"HEAD"} if "GET" in self._methods else ())}))
+            message = f"This path answers {allowed}."
+            raise MethodNotAllowed(message, headers={"Allow": allowed})
+        raw = await _read(request)
+        await self._authorise(request, endpoint)
+        call = Call(request, raw)
+        if endpoint.body is not None:
+            payload = _parse(request, raw)
+            key = _key(request, endpoint, payload)
+            call.body = _validate(endpoint.body, payload)
+        else:
+            key = _key(request, endpoint, None)
+        if endpoint.query is not None:
+            call.query = _validate(endpoint.query, dict(request.query_params))
+        return await _run(endpoint, call, key)
+
+    async def _authorise(self, request: Request, endpoint: Endpoint) -> None:
+        if endpoint.access in {Access.PUBLIC, Access.SIGNED}:
+            return
+        who = await self._authenticate(request)
+        if who is None:
+            raise Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
+        principal.set(who)
+        if endpoint.access is Access.STAFF:
+            _require_staff(who, endpoint.permission)
+
+
+def _require_staff(who: Principal, permission: str) -> None:
+    """Refuses everybody but staff with the permission; an empty one is any member of staff's."""
+    if who.kind != "staff":
+        message = "This is for staff."
+        raise PermissionDenied(message)
+    if permission and permission not in who.permissions:
+        message = f"This needs the permission {permission!r}."
+        raise PermissionDenied(message)
+
+
+async def _run(endpoint: Endpoint, call: Call, key: idempotency.Key | None) -> Response:
+    idempotency.current.set(key)
+    try:
+        answer = await endpoint.handler(call)
+    except idempotency.Replay as replay:
+        headers = {**replay.headers, "Idempotent-Replayed": "true"}
+        return Response(replay.body, replay.status, headers, "application/json")
+    return answer.response() if isinstance(answer, Answer) else answer
+
+
+async def _read(request: Request) -> bytes:
+    """The body, refused as soon as it is known to be too large."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _too_large()
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body may have {MAX_BODY} bytes at most.")
+
+
+def _parse(request: Request, raw: bytes) -> Any:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+        raise UnsupportedMediaType
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        message = f"The body is not well-formed JSON: {error.msg} at position {error.pos}."
+        raise MalformedJson(message) from None
+
+
+def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key | None:
+    header = request.headers.get("idempotency-key")
+    if endpoint.key is KeyRule.IGNORED or not endpoint.unsafe:
+        return None
+    if header is None:
+        if endpoint.key is KeyRule.REQUIRED:
+            raise IdempotencyKeyMissing
+        return None
+    route = f"{endpoint.method} {request.url.path}"
+    return idempotency.Key(route, idempotency.parse(header), fingerprint(route, payload))
+
+
+def _validate(model: type[BaseModel], payload: Any) -> BaseModel:
+    if pointer := _nul(payload):
+        raise ValidationFailed([FieldError(pointer, "must not contain the NUL character")])
+    try:
+        return model.model_validate(payload)
+    except ValidationError as error:
+        raise ValidationFailed(
+            [FieldError("".join(f"/{part}" for part in problem["loc"]), problem["msg"]) for problem in error.errors()]
+        ) from None
+
+
+def _nul(value: Any, pointer: str = "") -> str:
+    """Where a string holds U+0000, which PostgreSQL's text cannot store."""
+    match value:
+        case str():
+            return (pointer or "/") if "\0" in value else ""
+        case dict():
+            parts = ((f"{pointer}/{key}".replace("\0", "?"), [key, item]) for key, item in value.items())
+            return next((at for at, pair in parts for one in pair if _nul(one, at)), "")
+        case list():
+            return next((found for at, item in enumerate(value) if (found := _nul(item, f"{pointer}/{at}"))), "")
+        case _:
+            return ""

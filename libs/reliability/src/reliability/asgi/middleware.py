@@ -1,0 +1,149 @@
+"""The outermost layer of every HTTP service: correlation, deadline, span, metrics, access log, errors.
+
+Pure ASGI: a `BaseHTTPMiddleware` would run the handler in another context and lose the context variables.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+from opentelemetry import metrics
+from opentelemetry.trace import SpanKind
+from starlette.exceptions import HTTPException
+
+from reliability import telemetry
+from reliability.context import client_address, correlation_id, correlation_scope, request_id
+from reliability.deadline import deadline_scope
+from reliability.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, Problem
+from reliability.ids import new_id
+from reliability.logging import get_logger
+
+__all__ = ["Edge", "problem_response"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_log = get_logger(__name__)
+_duration = metrics.get_meter("reliability").create_histogram(
+    "http.server.request.duration",
+    unit="s",
+    description="Duration of HTTP server requests",
+    explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+)
+_INTERNAL = ("/livez", "/readyz", "/metrics", "/v1/traces")
+
+
+def problem_response(problem: Problem) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an error (RFC 9457; Retry-After in whole seconds, rounded up)."""
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, -int(-problem.retry_after // 1))).encode()))
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    return problem.status, headers, orjson.dumps(problem.document(correlation_id()))
+
+
+def as_problem(error: Exception) -> Problem:
+    """The problem the caller is told of; an error nobody foresaw tells nothing but its correlation id."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException(status_code=404):
+            message = "There is no such route."
+            return NotFound(message)
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(headers=dict(error.headers or {}))
+        case HTTPException():
+            return InvalidRequest(error.detail)
+        case _:
+            message = "The error is recorded under the correlation id of this answer."
+            return Internal(message)
+
+
+class Edge:
+    """Wraps a Starlette application."""
+
+    def __init__(self, app: App, *, request_seconds: float = 8.0) -> None:
+        self._app = app
+        self._seconds = request_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] != "http" or scope["path"] in _INTERNAL:
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request_id.set(headers.get("x-request-id") or new_id())
+        client_address.set(headers.get("x-client-address") or (scope.get("client") or ("",))[0])
+        with (
+            correlation_scope(headers.get("x-correlation-id")),
+            deadline_scope(self._granted(headers)),
+            telemetry.span(
+                scope["method"], SpanKind.SERVER, parent=headers, http_request_method=scope["method"]
+            ) as span,
+        ):
+            await _Exchange(self._app, scope, receive, send, span).run()
+
+    def _granted(self, headers: dict[str, str]) -> float:
+        expected = headers.get("x-envoy-expected-rq-timeout-ms", "")
+        return min(self._seconds, int(expected) / 1000) if expected.isdigit() else self._seconds
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, span: Any) -> None:
+        self._app, self._scope, self._receive, self._send, self._span = app, scope, receive, send, span
+        self._status = 0
+        self._started = time.perf_counter()
+
+    async def run(self) -> None:
+        try:
+            await self._app(self._scope, self._receive, self._observe)
+        except Exception as error:  # noqa: BLE001 - the edge answers every error there is
+            await self._fail(error)
+        finally:
+            self._record()
+
+    async def _observe(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-correlation-id", correlation_id().encode())]
+        await self._send(message)
+
+    async def _fail(self, error: Exception) -> None:
+        problem = as_problem(error)
+        if problem.status >= 500:
+            unforeseen = None if isinstance(error, Problem) else error
+            _log.error("request_failed", code=problem.code, detail=problem.detail, exc_info=unforeseen)
+        if self._status:  # the answer has begun: all that is left is to cut it off
+            raise error
+        status, headers, body = problem_response(problem)
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._observe({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _record(self) -> None:
+        seconds = time.perf_counter() - self._started
+        route = self._scope.get("holdfast.route", "")
+        self._span.set_attribute("http.response.status_code", self._status)
+        if route:
+            self._span.set_attribute("http.route", route)
+        _duration.record(
+            seconds,
+            {
+                "http.request.method": self._scope["method"],
+                "http.route": route,
+                "http.response.status_code": self._status,
+            },
+        )
+        _log.info(
+            "request",
+            method=self._scope["method"],
+            path=self._scope["path"],
+            status=self._status,
+            ms=round(seconds * 1000, 1),
+        )

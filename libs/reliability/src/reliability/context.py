@@ -1,0 +1,73 @@
+"""What a unit of work knows of itself: who asked, under which correlation id, with which credentials.
+
+Everything lives in context variables, so it follows `await` and `asyncio.create_task` by itself.
+Middlewares are pure ASGI because `BaseHTTPMiddleware` runs the handler in another context.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from reliability.ids import new_id
+
+__all__ = [
+    "Principal",
+    "bind_correlation_id",
+    "client_address",
+    "correlation_id",
+    "correlation_scope",
+    "principal",
+    "request_id",
+    "sanitise_correlation_id",
+]
+
+_VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+client_address: ContextVar[str] = ContextVar("client_address", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking: a customer, a member of staff or, over gRPC, a service."""
+
+    id: str
+    kind: str
+    email: str = ""
+    name: str = ""
+    role: str = ""
+    permissions: frozenset[str] = field(default_factory=frozenset)
+
+
+principal: ContextVar[Principal | None] = ContextVar("principal", default=None)
+
+
+def correlation_id() -> str:
+    """The correlation id of the running business flow; empty outside of one."""
+    return _correlation_id.get()
+
+
+def sanitise_correlation_id(value: str | None) -> str:
+    """`value` when it is 1 to 128 of `A-Za-z0-9._-`, else a new id."""
+    return value if value and _VALID.fullmatch(value) else new_id()
+
+
+def bind_correlation_id(value: str) -> None:
+    """Makes `value` the correlation id of the rest of this context.
+
+    For work that finds out late to which flow it belongs, a webhook's job for example.
+    """
+    _correlation_id.set(value)
+
+
+@contextmanager
+def correlation_scope(value: str | None) -> Iterator[str]:
+    """Runs the block under `value`, or under a new id when there is none."""
+    token = _correlation_id.set(sanitise_correlation_id(value))
+    try:
+        yield _correlation_id.get()
+    finally:
+        _correlation_id.reset(token)

@@ -1,0 +1,65 @@
+"""One absolute deadline per request, shared by every step below it.
+
+A timeout per call adds up: three calls of 8 s make 24 s. A deadline does not. Each step takes what is left,
+but never more than the cap of its kind: 8 s for somebody else's API, 10 s for the database, 2 s for the cache.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+from reliability.errors import DeadlineExceeded
+
+__all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "limit", "remaining"]
+
+EXTERNAL_CAP = 8.0
+DATABASE_CAP = 10.0
+CACHE_CAP = 2.0
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def remaining(cap: float) -> float:
+    """Seconds this step may take: what the request has left, `cap` at most, never below zero."""
+    instant = _deadline.get()
+    return cap if instant is None else max(0.0, min(cap, instant - time.monotonic()))
+
+
+@contextmanager
+def deadline_scope(seconds: float | None) -> Iterator[None]:
+    """Gives the block `seconds` from now, or less when an outer deadline ends sooner.
+
+    `None` leaves the deadline as it is.
+    """
+    outer = _deadline.get()
+    if seconds is None:
+        yield
+        return
+    instant = time.monotonic() + seconds
+    token = _deadline.set(instant if outer is None else min(outer, instant))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@asynccontextmanager
+async def limit(cap: float, step: str) -> AsyncIterator[float]:
+    """Ends the block at the deadline or after `cap` seconds and names the step that ran out of time.
+
+    Yields the seconds granted. Raises `DeadlineExceeded`, before the block when nothing is left.
+    """
+    seconds = remaining(cap)
+    if seconds <= 0:
+        raise DeadlineExceeded(step)
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            yield seconds
+    except TimeoutError:
+        # A TimeoutError from within (a socket's own) is the step's business, not the deadline's.
+        if scope.expired():
+            raise DeadlineExceeded(step) from None
+        raise

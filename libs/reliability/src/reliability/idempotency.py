@@ -1,0 +1,164 @@
+"""Idempotency-Key: the same request, however often it is sent, happens once and gets one answer.
+
+The edge parses the header; the service claims the key in its first transaction, fences every later phase by a
+lease token and stores the answer in its last. What happened is therefore known exactly to the transaction
+that did it: a crash between two phases leaves a recovery point to resume from.
+
+Source: draft-ietf-httpapi-idempotency-key-header; phases and recovery points after Brandur Leach,
+"Implementing Stripe-like Idempotency Keys in Postgres".
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from reliability.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused, LeaseLost
+from reliability.postgres import Connection
+
+__all__ = ["STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
+
+STARTED = "started"
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_RETENTION_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's key, the route it was used on, and the fingerprint of what was asked."""
+
+    route: str
+    value: str
+    fingerprint: str
+
+
+class Replay(Exception):
+    """The request was answered before; here is that answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"replay of a {status}")
+        self.status, self.headers, self.body = status, headers, body
+
+
+current: ContextVar[Key | None] = ContextVar("idempotency_key", default=None)
+
+
+def parse(header: str) -> str:
+    """The key in an Idempotency-Key header: a quoted string by the draft, bare by everybody's habit.
+
+    Raises `IdempotencyKeyInvalid`.
+    """
+    value = header.strip()
+    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
+        value = value[1:-1]
+    if not _VISIBLE.fullmatch(value):
+        raise IdempotencyKeyInvalid
+    return value
+
+
+_CLAIM = """
+INSERT INTO idempotency_keys AS k (scope, key, fingerprint, lease, lease_until, expires_at)
+VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', now() + $6 * interval '1 hour')
+    ON CONFLICT (scope, key) DO UPDATE
+       SET fingerprint = excluded.fingerprint, lease = excluded.lease, lease_until = excluded.lease_until,
+           expires_at = excluded.expires_at,
+           status = NULL, headers = NULL, body = NULL, recovery_point = DEFAULT, data = DEFAULT
+     WHERE k.expires_at < now()
+RETURNING recovery_point, data
+"""
+_LOOK = """
+SELECT fingerprint, status, headers, body, recovery_point, data, lease_until > now() AS leased,
+       extract(epoch FROM lease_until - now())::float8 AS lease_left
+  FROM idempotency_keys WHERE scope = $1 AND key = $2 FOR UPDATE
+"""
+_TAKE_OVER = """
+UPDATE idempotency_keys SET lease = $3, lease_until = now() + $4 * interval '1 second' WHERE scope = $1 AND key = $2
+"""
+_ADVANCE = """
+UPDATE idempotency_keys SET recovery_point = $4, data = data || $5::jsonb
+ WHERE scope = $1 AND key = $2 AND lease = $3
+"""
+_STORE = """
+UPDATE idempotency_keys SET status = $4, headers = $5, body = $6, lease = NULL, lease_until = NULL
+ WHERE scope = $1 AND key = $2 AND lease = $3
+"""
+_FORGET = "DELETE FROM idempotency_keys WHERE scope = $1 AND key = $2 AND lease = $3"
+_RELEASE = "UPDATE idempotency_keys SET lease = NULL, lease_until = NULL WHERE scope = $1 AND key = $2 AND lease = $3"
+_PURGE = """
+DELETE FROM idempotency_keys WHERE (scope, key) IN (
+    SELECT scope, key FROM idempotency_keys
+     WHERE expires_at < now() AND (lease_until IS NULL OR lease_until < now()) LIMIT 10000)
+"""
+
+
+@dataclass(slots=True)
+class Claim:
+    """The right to work on a key until the lease ends. Without a key every method does nothing."""
+
+    scope: str = ""
+    key: str = ""
+    lease: str = ""
+    recovery_point: str = STARTED
+    data: dict[str, Any] = field(default_factory=dict)
+
+    async def advance(self, connection: Connection, recovery_point: str, **data: Any) -> None:
+        """Ends a phase: a retry resumes from here. Raises `LeaseLost` when another attempt took over."""
+        if self.key:
+            await self._fenced(connection, _ADVANCE, recovery_point, data)
+        self.recovery_point = recovery_point
+        self.data.update(data)
+
+    async def store(
+        self, connection: Connection, status: int, body: Any, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Stores the answer (any JSON value) for good, in the transaction of the last effect. Raises `LeaseLost`."""
+        if self.key:
+            await self._fenced(connection, _STORE, status, dict(headers or {}), orjson.dumps(body))
+
+    async def release(self, connection: Connection) -> None:
+        """Gives the lease back after a failure, so that a retry resumes at once instead of waiting for its end."""
+        if self.key:
+            await connection.execute(_RELEASE, self.scope, self.key, self.lease)
+
+    async def forget(self, connection: Connection) -> None:
+        """Drops the key in the transaction that made sure nothing is left of the attempt: it may run again."""
+        if self.key:
+            await connection.execute(_FORGET, self.scope, self.key, self.lease)
+
+    async def _fenced(self, connection: Connection, statement: str, *values: object) -> None:
+        if await connection.execute(statement, self.scope, self.key, self.lease, *values) != "UPDATE 1":
+            raise LeaseLost
+
+
+async def claim(connection: Connection, client: str, *, lease_seconds: float = 30.0) -> Claim:
+    """Claims the running request's key for `client`, or resumes where an earlier attempt stopped.
+
+    Raises `Replay` with the stored answer, `IdempotencyKeyReused` (422) for another body,
+    `IdempotencyInProgress` (409) while another attempt holds the lease.
+    """
+    key = current.get()
+    if key is None:
+        return Claim()
+    scope, lease = f"{client}|{key.route}", str(uuid.uuid4())
+    row = await connection.fetchrow(_CLAIM, scope, key.value, key.fingerprint, lease, lease_seconds, _RETENTION_HOURS)
+    if row is None:
+        row = await connection.fetchrow(_LOOK, scope, key.value)
+        if row is None:  # purged between the two statements
+            return await claim(connection, client, lease_seconds=lease_seconds)
+        if row["fingerprint"] != key.fingerprint:
+            raise IdempotencyKeyReused
+        if row["status"] is not None:
+            raise Replay(row["status"], row["headers"], row["body"])
+        if row["leased"]:
+            raise IdempotencyInProgress(retry_after=max(1.0, min(5.0, row["lease_left"])))
+        await connection.execute(_TAKE_OVER, scope, key.value, lease, lease_seconds)
+    return Claim(scope, key.value, lease, row["recovery_point"], row["data"])
+
+
+async def purge(connection: Connection) -> int:
+    """Deletes keys past retention, 10,000 at most; returns how many."""
+    return int((await connection.execute(_PURGE)).split()[-1])

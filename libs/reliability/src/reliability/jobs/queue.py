@@ -1,0 +1,262 @@
+"""Every statement on the job tables.
+
+Enqueueing is one INSERT on the caller's connection: it commits or vanishes with the change that caused it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from reliability.context import correlation_id
+from reliability.jobs.model import Job
+from reliability.postgres import Connection, signal
+from reliability.telemetry import carrier
+
+__all__ = ["DEFAULT_MAX_ATTEMPTS", "SIGNAL", "NewJob", "count_dead_letters", "enqueue", "enqueue_many", "redrive"]
+
+SIGNAL = "jobs"
+DEFAULT_MAX_ATTEMPTS = 10
+
+_ENQUEUE = """
+INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
+SELECT kind, payload, unique_key, order_key, max_attempts, now() + delay * interval '1 second', $7, $8
+  FROM unnest($1::text[], $2::jsonb[], $3::text[], $4::text[], $5::int[], $6::float8[])
+       AS new (kind, payload, unique_key, order_key, max_attempts, delay)
+    ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+RETURNING id
+"""
+
+# Lost leases first: a worker that died had its attempt counted when it claimed.
+_RECOVER = """
+UPDATE jobs
+   SET state = CASE WHEN attempt >= max_attempts THEN 'parked' ELSE 'queued' END,
+       finished_at = CASE WHEN attempt >= max_attempts THEN now() END,
+       lease_until = NULL, run_at = now(), last_error = 'the worker that held it died or hung'
+ WHERE id IN (SELECT id FROM jobs WHERE state = 'running' AND lease_until < now() FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, payload, attempt, max_attempts, fence, correlation_id, trace, state, last_error
+"""
+
+_CLAIM = """
+WITH due AS (
+    SELECT id FROM jobs AS candidate
+     WHERE state = 'queued' AND run_at <= now() AND kind = ANY($1::text[])
+       AND (order_key IS NULL OR NOT EXISTS (
+            SELECT FROM jobs AS earlier
+             WHERE earlier.order_key = candidate.order_key AND earlier.id < candidate.id
+               AND earlier.state IN ('queued', 'running')))
+     ORDER BY run_at, id
+     LIMIT $2
+       FOR UPDATE SKIP LOCKED)
+UPDATE jobs
+   SET state = 'running', attempt = attempt + 1, fence = fence + 1,
+       lease_until = now() + $3 * interval '1 second'
+  FROM due
+ WHERE jobs.id = due.id
+RETURNING jobs.id, kind, payload, attempt, max_attempts, fence, correlation_id, trace
+"""
+
+_HEARTBEAT = """
+UPDATE jobs SET lease_until = now() + $3 * interval '1 second'
+  FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence)
+ WHERE jobs.id = held.id AND jobs.fence = held.fence AND state = 'running'
+RETURNING jobs.id
+"""
+
+_GIVE_BACK = """
+UPDATE jobs SET state = 'queued', lease_until = NULL, attempt = attempt - 1, run_at = now() + $3 * interval '1 second'
+ WHERE id = $1 AND fence = $2 AND state = 'running'
+"""
+
+_FAIL = """
+UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now() + $3 * interval '1 second', last_error = $4
+ WHERE id = $1 AND fence = $2 AND state = 'running'
+"""
+
+_PARK = """
+UPDATE jobs SET state = 'parked', lease_until = NULL, finished_at = now(), last_error = $3
+ WHERE id = $1 AND fence = $2 AND state = 'running'
+"""
+
+_REDRIVE = """
+UPDATE jobs SET state = 'queued', finished_at = NULL, attempt = 0, run_at = now() WHERE id = $1 AND state = 'parked'
+"""
+
+_PRUNE = """
+DELETE FROM jobs WHERE id IN (
+    SELECT id FROM jobs
+     WHERE state = 'done' AND finished_at < now() - CASE WHEN unique_key IS NULL THEN $1::int ELSE $2::int END * interval '1 day'
+     LIMIT 10000)
+"""
+
+_DEPTH = """
+SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
+       count(*) FILTER (WHERE state = 'running') AS running,
+       coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE state = 'queued' AND run_at <= now())), 0)::float8
+           AS age
+  FROM jobs WHERE state IN ('queued', 'running')
+"""
+
+# The schedule's row lock lets one worker through; run row and job are born in the same statement.
+_FIRE = """
+WITH due AS (
+    UPDATE job_schedules SET next_run_at = now() + $2 * interval '1 second'
+     WHERE name = $1 AND next_run_at <= now()
+    RETURNING name, now() AS scheduled_for),
+run AS (
+    INSERT INTO job_runs (job, scheduled_for) SELECT name, scheduled_for FROM due RETURNING id, job, scheduled_for)
+INSERT INTO jobs (kind, payload, unique_key, max_attempts)
+SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run
+RETURNING id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue.
+
+    `unique_key`: the second job of this kind with the same key is not accepted, also after the first
+    completed. `order_key`: jobs with the same key run one after the other. `delay` is in seconds.
+    """
+
+    kind: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    unique_key: str | None = None
+    order_key: str | None = None
+    delay: float = 0.0
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+async def enqueue_many(connection: Connection, jobs: Iterable[NewJob]) -> list[int]:
+    """Adds jobs in one statement on the caller's connection; ids of those that were accepted."""
+    new = list(jobs)
+    rows = await connection.fetch(
+        _ENQUEUE,
+        [job.kind for job in new],
+        [dict(job.payload) for job in new],
+        [job.unique_key for job in new],
+        [job.order_key for job in new],
+        [job.max_attempts for job in new],
+        [job.delay for job in new],
+        correlation_id(),
+        carrier(),
+    )
+    signal(SIGNAL)
+    return [row["id"] for row in rows]
+
+
+async def enqueue(
+    connection: Connection,
+    kind: str,
+    payload: Mapping[str, Any],
+    *,
+    unique_key: str | None = None,
+    order_key: str | None = None,
+    delay: float = 0.0,
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+) -> bool:
+    """Adds one job in the caller's transaction; False when its `unique_key` was used before."""
+    job = NewJob(kind, payload, unique_key, order_key, delay, max_attempts)
+    return bool(await enqueue_many(connection, [job]))
+
+
+def _job(row: "asyncpg.Record") -> Job:
+    payload = row["payload"] if isinstance(row["payload"], dict) else json.loads(row["payload"])
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        payload=payload,
+        attempt=row["attempt"],
+        max_attempts=row["max_attempts"],
+        fence=row["fence"],
+        correlation_id=row["correlation_id"],
+        trace=row["trace"],
+    )
+
+
+async def claim(connection: Connection, kinds: Sequence[str], limit: int, lease: float) -> list[Job]:
+    """Takes due jobs for `lease` seconds; each claim counts as an attempt."""
+    return [_job(row) for row in await connection.fetch(_CLAIM, kinds, limit, lease)]
+
+
+async def recover(connection: Connection) -> list[tuple[Job, str]]:
+    """Frees jobs whose lease ran out; returns those that thereby became dead letters, and why."""
+    rows = await connection.fetch(_RECOVER)
+    return [(_job(row), row["last_error"]) for row in rows if row["state"] == "parked"]
+
+
+async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[int]:
+    """Renews leases; ids of the jobs that are still ours."""
+    rows = await connection.fetch(_HEARTBEAT, [job.id for job in held], [job.fence for job in held], lease)
+    return {row["id"] for row in rows}
+
+
+async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:
+    """Puts a job back as if it had not been claimed."""
+    await connection.execute(_GIVE_BACK, job.id, job.fence, delay)
+
+
+async def fail(connection: Connection, job: Job, delay: float, error: str) -> None:
+    """Lets the job be tried again after `delay` seconds."""
+    await connection.execute(_FAIL, job.id, job.fence, delay, error)
+
+
+async def park(connection: Connection, job: Job, error: str) -> bool:
+    """Makes the job a dead letter; False when it is not ours any more."""
+    return await connection.execute(_PARK, job.id, job.fence, error) == "UPDATE 1"
+
+
+async def redrive(connection: Connection, job_id: int) -> bool:
+    """Gives a dead letter all its attempts again; False when there is no such dead letter."""
+    done = await connection.execute(_REDRIVE, job_id) == "UPDATE 1"
+    signal(SIGNAL)
+    return done
+
+
+async def count_dead_letters(connection: Connection) -> int:
+    """How many jobs ran out of attempts and wait for an operator."""
+    return int(await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'parked'"))
+
+
+async def prune(connection: Connection, *, days: int = 1, unique_days: int = 90) -> int:
+    """Deletes finished jobs past retention, 10,000 at most; keyed ones stay longer to keep their key taken."""
+    return int((await connection.execute(_PRUNE, days, unique_days)).split()[-1])
+
+
+async def depth(connection: Connection) -> tuple[int, int, float]:
+    """Jobs queued, jobs running, and the age in seconds of the oldest one that is due."""
+    row = await connection.fetchrow(_DEPTH)
+    assert row is not None  # an aggregate always has a row
+    return row["queued"], row["running"], row["age"]
+
+
+async def plan(connection: Connection, names: Sequence[str]) -> None:
+    """Makes schedules known; existing ones keep their next run."""
+    await connection.execute(
+        "INSERT INTO job_schedules (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", list(names)
+    )
+
+
+async def fire(connection: Connection, name: str, every: float) -> bool:
+    """Enqueues a schedule's job when it is due; False when it is not, or another worker was first."""
+    return await connection.fetchval(_FIRE, name, every) is not None
+
+
+async def start_run(connection: Connection, run_id: int) -> None:
+    """Notes that a scheduled run has begun."""
+    await connection.execute("UPDATE job_runs SET started_at = coalesce(started_at, now()) WHERE id = $1", run_id)
+
+
+async def finish_run(connection: Connection, run_id: int, processed: int, failed: int) -> None:
+    """Notes what a scheduled run did."""
+    await connection.execute(
+        "UPDATE job_runs SET finished_at = now(), processed = $2, failed = $3 WHERE id = $1", run_id, processed, failed
+    )
+
+
+def scheduled_for(payload: Mapping[str, Any]) -> datetime:
+    """The instant a schedule's job stands for."""
+    return datetime.fromisoformat(payload["scheduled_for"])

@@ -1,0 +1,87 @@
+"""JSON log lines, each with the correlation, request, trace and span id it belongs to."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+
+from reliability.context import correlation_id, request_id
+
+__all__ = ["get_logger", "setup_logging"]
+
+_SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "api_key", "card")
+
+Event = MutableMapping[str, Any]
+
+
+def _identify(_logger: object, _method: str, event: Event) -> Event:
+    if correlation := correlation_id():
+        event["correlation_id"] = correlation
+    if request := request_id.get():
+        event["request_id"] = request
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"] = trace.format_trace_id(span.trace_id)
+        event["span_id"] = trace.format_span_id(span.span_id)
+    return event
+
+
+def _redact(_logger: object, _method: str, event: Event) -> Event:
+    """Secrets are kept out by not logging them; this is the net below."""
+    for key in event:
+        if any(word in key.lower() for word in _SECRET_WORDS):
+            event[key] = "[redacted]"
+    return event
+
+
+def setup_logging(service: str, level: str = "info", style: str = "json") -> None:
+    """Sends structlog's and the standard library's records to stdout, one line each.
+
+    `style` is `json` or `console`.
+    """
+
+    def name(_logger: object, _method: str, event: Event) -> Event:
+        event["service"] = service
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name,
+        _identify,
+        _redact,
+    ]
+    last: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("uvicorn.access", "httpx", "httpcore", "stripe", "asyncio", "aiosmtpd", "mail.log"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger

@@ -1,0 +1,89 @@
+"""Calling another service: mutual TLS, the deadline and the ids go along, failures come back as problems."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from opentelemetry.trace import SpanKind
+
+from reliability import deadline, telemetry
+from reliability.context import correlation_id, request_id
+from reliability.errors import DeadlineExceeded, Problem, Unavailable
+from reliability.retry import retry
+from reliability.rpc.status import from_call
+
+__all__ = ["Tls", "channel", "invoke"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # The default backoff grows to two minutes: a restarted peer must be found again at once.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.enable_retries", 0),
+)
+
+
+class Tls:
+    """Files of this service's identity: CA, certificate chain and key, all PEM."""
+
+    def __init__(self, ca: Path, certificate: Path, key: Path) -> None:
+        self.ca, self.certificate, self.key = ca, certificate, key
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """For calling others."""
+        return grpc.ssl_channel_credentials(
+            self.ca.read_bytes(), private_key=self.key.read_bytes(), certificate_chain=self.certificate.read_bytes()
+        )
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For being called: a peer without a certificate of the CA is refused in the handshake."""
+        return grpc.ssl_server_credentials(
+            [(self.key.read_bytes(), self.certificate.read_bytes())], self.ca.read_bytes(), require_client_auth=True
+        )
+
+
+def channel(address: str, tls: Tls) -> grpc.aio.Channel:
+    """A channel to `host:port`. Create it in the process that uses it: channels do not survive a fork."""
+    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=_OPTIONS)
+
+
+async def invoke(
+    method: Callable[..., "grpc.aio.UnaryUnaryCall[Request, Response]"],
+    request: Request,
+    *,
+    step: str,
+    cap: float = deadline.EXTERNAL_CAP,
+    attempts: int = 3,
+) -> Response:
+    """Calls `method` and answers its message; `step` names the call in traces and errors, "catalog.HoldStock" say.
+
+    A peer that cannot be reached is tried again within the deadline: every RPC of ours is idempotent by its
+    own key. Raises the `Problem` the peer answered, `Unavailable`, or `DeadlineExceeded`.
+    """
+
+    async def once() -> Response:
+        seconds = deadline.remaining(cap)
+        if seconds <= 0:
+            raise DeadlineExceeded(step)
+        with telemetry.span(step, SpanKind.CLIENT, rpc_system_name="grpc", rpc_method=step):
+            metadata = [
+                ("x-correlation-id", correlation_id()),
+                ("x-request-id", request_id.get()),
+                *telemetry.carrier().items(),
+            ]
+            try:
+                return await method(request, timeout=seconds, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                raise from_call(error, step) from error
+
+    return await retry(once, retryable=_away, attempts=attempts, base=0.1, cap=1.0, budget=cap)
+
+
+def _away(error: Exception) -> bool:
+    return isinstance(error, Unavailable) or (isinstance(error, Problem) and error.code == Unavailable.code)

@@ -1,0 +1,141 @@
+"""Being called: who may call what, the caller's deadline and ids, errors as status details.
+
+An RPC says in its proto, by a method option, which services may call it. An RPC without the option is refused
+when the server starts: forgetting it must not open a door.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from opentelemetry import metrics
+from opentelemetry.trace import SpanKind
+
+from reliability import telemetry
+from reliability.context import Principal, correlation_scope, principal, request_id
+from reliability.deadline import DATABASE_CAP, deadline_scope
+from reliability.errors import Internal, PermissionDenied, Problem
+from reliability.logging import get_logger
+from reliability.rpc.client import Tls
+from reliability.rpc.status import DETAILS, to_status
+
+__all__ = ["EVERYBODY", "build_server"]
+
+EVERYBODY = "*"
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+
+_log = get_logger(__name__)
+_duration = metrics.get_meter("reliability").create_histogram(
+    "rpc.server.call.duration", unit="s", description="Duration of RPCs"
+)
+
+Behaviour = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
+
+
+def build_server(
+    services: Mapping[ServiceDescriptor, Callable[[grpc.aio.Server], None]],
+    access: Any,
+    *,
+    address: str,
+    tls: Tls,
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
+    """A server for `services` (descriptor -> what adds its servicer) with health and reflection, and its port.
+
+    Raises `ValueError` for an RPC that does not say who may call it.
+    """
+    rules = _rules(services, access)
+    server = grpc.aio.server(interceptors=[_Interceptor(rules)], options=(("grpc.so_reuseport", 0),))
+    for add in services.values():
+        add(server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection(
+        (*(service.full_name for service in services), health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    port = server.add_secure_port(address, tls.server_credentials())
+    return server, checks, port
+
+
+def _rules(services: Iterable[ServiceDescriptor], access: Any) -> dict[str, frozenset[str]]:
+    rules: dict[str, frozenset[str]] = {}
+    for service in services:
+        for method in service.methods:
+            callers = frozenset(method.GetOptions().Extensions[access].callers)
+            if not callers:
+                message = f"{method.full_name} does not say who may call it; add the access option to its proto"
+                raise ValueError(message)
+            rules[f"/{service.full_name}/{method.name}"] = callers
+    return rules
+
+
+class _Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps every unary method of ours."""
+
+    def __init__(self, rules: Mapping[str, frozenset[str]]) -> None:
+        self._rules = rules
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Called by grpc.aio for each call."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_OPEN):
+            return handler
+        behaviour = _guard(handler.unary_unary, method, self._rules.get(method, frozenset()))
+        return grpc.unary_unary_rpc_method_handler(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _guard(behaviour: Any, method: str, callers: frozenset[str]) -> Behaviour:
+    name = method.rpartition(".")[2]
+
+    async def guarded(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+        metadata = {key: value for key, value in (context.invocation_metadata() or ()) if isinstance(value, str)}
+        request_id.set(metadata.get("x-request-id", ""))
+        remaining: float | None = context.time_remaining()
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        with (
+            correlation_scope(metadata.get("x-correlation-id")),
+            # A caller without a deadline gets ours: grpc.aio hands none on by itself.
+            deadline_scope(DATABASE_CAP if remaining is None else remaining),
+        ):
+            try:
+                with telemetry.span(name, SpanKind.SERVER, parent=metadata, rpc_system_name="grpc", rpc_method=name):
+                    _admit(context, callers)
+                    return await behaviour(request, context)
+            except Exception as error:  # noqa: BLE001 - every error becomes a status
+                code, details = to_status(_problem(error, name))
+                await context.abort(code, str(error) if isinstance(error, Problem) else "", ((DETAILS, details),))
+            finally:
+                _duration.record(
+                    time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}
+                )
+
+    return guarded
+
+
+def _admit(context: "grpc.aio.ServicerContext[Any, Any]", callers: frozenset[str]) -> None:
+    names = context.auth_context().get("x509_common_name", ())
+    caller = next((name.decode() for name in names), "")
+    if not caller or not (caller in callers or EVERYBODY in callers):
+        message = f"{caller or 'A caller without a certificate'} may not call this."
+        raise PermissionDenied(message)
+    principal.set(Principal(id=caller, kind="service"))
+
+
+def _problem(error: Exception, name: str) -> Problem:
+    if isinstance(error, Problem):
+        if error.status >= 500:
+            _log.error("rpc_failed", rpc=name, code=error.code, detail=error.detail)
+        return error
+    _log.error("rpc_failed", rpc=name, exc_info=error)
+    message = "The error is recorded under the correlation id of this call."
+    return Internal(message)

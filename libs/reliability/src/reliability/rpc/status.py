@@ -1,0 +1,82 @@
+"""The same error on both sides of a gRPC call: `Problem` <-> `google.rpc.Status` with `ErrorInfo`."""
+
+from typing import Final, TypeVar
+
+import grpc
+import grpc.aio
+import orjson
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from reliability.errors import DeadlineExceeded, Internal, Problem, RemoteProblem, Unavailable
+
+M = TypeVar("M", ErrorInfo, RetryInfo)
+
+__all__ = ["DETAILS", "from_call", "to_status"]
+
+DETAILS: Final = "grpc-status-details-bin"
+_DOMAIN: Final = "holdfast"
+
+
+def to_status(problem: Problem) -> tuple[grpc.StatusCode, bytes]:
+    """The gRPC code of a problem, and the serialised `google.rpc.Status` for the trailers."""
+    code = grpc.StatusCode[problem.grpc]
+    info = ErrorInfo(
+        reason=problem.code,
+        domain=_DOMAIN,
+        metadata={
+            "title": problem.title,
+            "status": str(problem.status),
+            "extensions": orjson.dumps(problem.extensions).decode(),
+        },
+    )
+    status = Status(code=code.value[0], message=problem.detail)
+    status.details.add().Pack(info)
+    if problem.retry_after is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(problem.retry_after * 1e9))
+        status.details.add().Pack(retry)
+    return code, status.SerializeToString()
+
+
+def from_call(error: grpc.aio.AioRpcError, step: str) -> Problem:
+    """The problem a failed call stands for. A peer that is away becomes `Unavailable`."""
+    for name, value in error.trailing_metadata() or ():
+        if name == DETAILS and isinstance(value, bytes):
+            status = Status.FromString(value)
+            problem = _remote(error.code(), status)
+            if problem is not None:
+                return problem
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            message = f"{step} could not be reached; try again in a moment."
+            return Unavailable(message)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(step)
+        case _:
+            message = f"{step} failed with {error.code().name}."
+            return Internal(message)
+
+
+def _remote(code: grpc.StatusCode, status: Status) -> Problem | None:
+    info, retry_after = None, None
+    for detail in status.details:
+        info = _unpack(detail, ErrorInfo()) or info
+        if (retry := _unpack(detail, RetryInfo())) is not None:
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    if info is None or info.domain != _DOMAIN:
+        return None
+    return RemoteProblem(
+        code=info.reason,
+        title=info.metadata["title"],
+        status=int(info.metadata["status"]),
+        grpc=code.name,
+        detail=status.message,
+        retry_after=retry_after,
+        extensions=orjson.loads(info.metadata["extensions"]),
+    )
+
+
+def _unpack(packed: AnyMessage, empty: M) -> M | None:
+    return empty if packed.Unpack(empty) else None

@@ -1,0 +1,57 @@
+"""Typed environment. A process with a bad variable does not start, and says every bad one at once."""
+
+import sys
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, PostgresDsn, RedisDsn, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["ServiceSettings", "load"]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads. Variable names are the field names in upper case."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    environment: Literal["local", "production"] = "local"
+    host: str = "127.0.0.1"
+    http_port: int = Field(ge=1, le=65535)
+    grpc_port: int = Field(ge=1, le=65535)
+    database_url: PostgresDsn
+    database_pool_size: int = Field(default=8, ge=2, le=100)
+    redis_url: RedisDsn
+    public_url: str = "http://127.0.0.1:8080"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otel_exporter_otlp_endpoint: str | None = None
+    tls_ca_file: Path
+    tls_cert_file: Path
+    tls_key_file: Path
+    worker_concurrency: int = Field(default=8, ge=1, le=100)
+    worker_poll_seconds: float = Field(default=1.0, gt=0)
+    drain_seconds: float = Field(default=10.0, gt=0)
+    request_seconds: float = Field(default=8.0, gt=0)
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S], **values: Any) -> S:
+    """The settings from the environment.
+
+    Exits with status 78 (EX_CONFIG of sysexits.h) and one line per bad variable. Values are never
+    printed: a mistyped secret is still a secret.
+    """
+    try:
+        return settings(**values)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        sys.stderr.write(
+            "These environment variables are missing or wrong (see .env.example):\n" + "\n".join(lines) + "\n"
+        )
+        raise SystemExit(78) from None

@@ -1,0 +1,72 @@
+"""Verifies access tokens with the issuer's public keys; no call to the issuer per request."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from reliability.context import Principal
+from reliability.errors import Unauthenticated
+
+__all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "TokenVerifier"]
+
+ISSUER = "holdfast"
+AUDIENCE = "holdfast"
+ALGORITHM = "Ed25519"
+ACCESS_COOKIE = "holdfast_access"
+_REFETCH_SECONDS = 10.0
+_LEEWAY = 5
+
+
+class TokenVerifier:
+    """Keeps the issuer's key set and turns a token into a `Principal`."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[str]], now: Callable[[], float] = time.time) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._keys: KeySet | None = None
+        self._fetched_at = 0.0
+
+    async def verify(self, token: str) -> Principal:
+        """Who the token speaks for. Raises `Unauthenticated` for anything but a valid, current token."""
+        try:
+            try:
+                claims = self._claims(token, await self._key_set(refresh=False))
+            except (JoseError, ValueError):
+                # Perhaps signed with a key that is newer than our copy.
+                claims = self._claims(token, await self._key_set(refresh=True))
+        except (JoseError, ValueError) as error:
+            message = "The access token is not valid; sign in again."
+            raise Unauthenticated(message) from error
+        return Principal(
+            id=claims["sub"],
+            kind=claims.get("kind", "customer"),
+            email=claims.get("email", ""),
+            name=claims.get("name", ""),
+            role=claims.get("role", ""),
+            permissions=frozenset(claims.get("permissions", ())),
+        )
+
+    def _claims(self, token: str, keys: KeySet) -> dict[str, Any]:
+        decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
+        registry = jwt.JWTClaimsRegistry(
+            now=lambda: int(self._now()),
+            leeway=_LEEWAY,
+            iss={"essential": True, "value": ISSUER},
+            aud={"essential": True, "value": AUDIENCE},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        registry.validate(decoded.claims)
+        return decoded.claims
+
+    async def _key_set(self, *, refresh: bool) -> KeySet:
+        stale = self._now() - self._fetched_at > _REFETCH_SECONDS
+        if self._keys is None or (refresh and stale):
+            self._keys = KeySet.import_key_set(orjson.loads(await self._fetch()))
+            self._fetched_at = self._now()
+        return self._keys

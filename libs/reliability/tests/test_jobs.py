@@ -1,0 +1,257 @@
+"""Jobs: committed with their cause, run until done, owned by one worker at a time."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from reliability import jobs
+from reliability.context import correlation_id, correlation_scope
+from reliability.errors import LeaseLost, Unavailable
+from reliability.jobs import Job, NewJob, Park, Run, Snooze, Worker, queue
+from reliability.postgres import Connection, Database
+
+
+async def rows(database: Database) -> list[dict[str, object]]:
+    async with database.connection() as connection:
+        return [dict(row) for row in await connection.fetch("SELECT * FROM jobs ORDER BY id")]
+
+
+async def put(database: Database, kind: str = "work", **options: object) -> bool:
+    async with database.transaction() as connection:
+        return await jobs.enqueue(connection, kind, {"n": 1}, **options)  # type: ignore[arg-type]
+
+
+async def make_due(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE jobs SET run_at = now() WHERE state = 'queued'")
+
+
+async def expire_leases(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+
+
+async def test_a_rolled_back_transaction_takes_its_job_along(database: Database) -> None:
+    """The job vanishes with the change that caused it."""
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as connection:
+            await jobs.enqueue(connection, "work", {})
+            raise ZeroDivisionError
+    assert await rows(database) == []
+
+
+async def test_a_used_key_is_not_accepted_again_even_after_completion(database: Database) -> None:
+    """The unique key outlives the job, and refusing it does not poison the transaction."""
+    worker = Worker(database)
+    worker.handle("work", lambda _job: asyncio.sleep(0))
+    assert await put(database, unique_key="once")
+    await worker.run_until_idle()
+    async with database.transaction() as connection:
+        assert not await jobs.enqueue(connection, "work", {}, unique_key="once")
+        assert await connection.fetchval("SELECT 1") == 1
+    assert [row["state"] for row in await rows(database)] == ["done"]
+
+
+async def test_a_crash_counts_as_an_attempt_and_the_last_one_parks(database: Database) -> None:
+    """A job that kills its worker each time ends as a dead letter instead of coming back for ever."""
+    await put(database, max_attempts=3)
+    for _ in range(3):
+        async with database.transaction() as connection:
+            assert len(await queue.claim(connection, ["work"], 10, 30.0)) == 1
+        await expire_leases(database)
+        async with database.transaction() as connection:
+            await queue.recover(connection)
+    (row,) = await rows(database)
+    assert (row["state"], row["attempt"]) == ("parked", 3)
+
+
+async def test_a_stale_worker_cannot_complete_what_another_one_owns(database: Database) -> None:
+    """The fence of the first claim is worth nothing after the second, and its effect rolls back."""
+    await put(database)
+    async with database.transaction() as connection:
+        (stale,) = await queue.claim(connection, ["work"], 1, 30.0)
+    await expire_leases(database)
+    async with database.transaction() as connection:
+        await queue.recover(connection)
+        (owner,) = await queue.claim(connection, ["work"], 1, 30.0)
+        await connection.execute("CREATE TABLE effects (n int)")
+    with pytest.raises(LeaseLost):
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO effects VALUES (1)")
+            await stale.complete(connection)
+    async with database.transaction() as connection:
+        await owner.complete(connection)
+        assert await connection.fetchval("SELECT count(*) FROM effects") == 0
+
+
+async def test_no_two_workers_claim_the_same_job(database: Database) -> None:
+    """Twenty claimers at once share a hundred jobs without overlap."""
+    async with database.transaction() as connection:
+        await jobs.enqueue_many(connection, [NewJob("work") for _ in range(100)])
+
+    async def claim() -> list[int]:
+        async with database.transaction() as connection:
+            return [job.id for job in await queue.claim(connection, ["work"], 10, 30.0)]
+
+    claimed = [job for batch in await asyncio.gather(*(claim() for _ in range(20))) for job in batch]
+    assert len(claimed) == len(set(claimed)) == 100
+
+
+async def test_jobs_of_one_order_key_run_one_after_the_other(database: Database) -> None:
+    """The second job of a key starts when the first is done, other keys do not wait."""
+    async with database.transaction() as connection:
+        await jobs.enqueue_many(connection, [NewJob("work", {"n": n}, order_key="k") for n in range(3)])
+        await jobs.enqueue_many(connection, [NewJob("work", {"n": 9})])
+    seen: list[int] = []
+    running = 0
+
+    async def handle(job: Job) -> None:
+        nonlocal running
+        if job.payload["n"] != 9:
+            running += 1
+            assert running == 1
+            await asyncio.sleep(0)
+            running -= 1
+        seen.append(job.payload["n"])
+
+    worker = Worker(database)
+    worker.handle("work", handle)
+    await worker.run_until_idle()
+    assert [n for n in seen if n != 9] == [0, 1, 2]
+    assert 9 in seen
+
+
+async def test_cancellation_gives_the_lease_back_and_is_not_counted(database: Database) -> None:
+    """A drain in the middle of a job leaves it queued, with the attempt it had before."""
+    started = asyncio.Event()
+
+    async def handle(_job: Job) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    worker = Worker(database)
+    worker.handle("work", handle)
+    await put(database)
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    await asyncio.wait_for(started.wait(), 10)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    (row,) = [row for row in await rows(database) if row["kind"] == "work"]
+    assert (row["state"], row["attempt"]) == ("queued", 0)
+
+
+async def test_a_failed_attempt_comes_back_and_the_last_one_tells(database: Database) -> None:
+    """Failures are retried with the error kept; the dead letter's hook runs in the parking transaction."""
+    told: list[str] = []
+
+    async def handle(_job: Job) -> None:
+        message = "no luck"
+        raise Unavailable(message, retry_after=0)
+
+    async def parked(connection: Connection, job: Job, reason: str) -> None:
+        assert await connection.fetchval("SELECT state FROM jobs WHERE id = $1", job.id) == "parked"
+        told.append(reason)
+
+    worker = Worker(database)
+    worker.handle("work", handle, parked=parked)
+    await put(database, max_attempts=2)
+    for _ in range(2):
+        await make_due(database)
+        await worker.run_until_idle()
+    (row,) = await rows(database)
+    assert (row["state"], row["attempt"]) == ("parked", 2)
+    assert told == ["Unavailable: no luck"]
+    async with database.transaction() as connection:
+        assert await jobs.count_dead_letters(connection) == 1
+        assert await jobs.redrive(connection, int(str(row["id"])))
+    assert [row["state"] for row in await rows(database)] == ["queued"]
+
+
+async def test_park_ends_a_job_at_once_and_snooze_costs_no_attempt(database: Database) -> None:
+    """Two ways out of a handler that are no failures."""
+
+    async def handle(job: Job) -> None:
+        if job.payload.get("park"):
+            message = "hopeless"
+            raise Park(message)
+        raise Snooze(60)
+
+    worker = Worker(database)
+    worker.handle("work", handle)
+    async with database.transaction() as connection:
+        await jobs.enqueue_many(connection, [NewJob("work", {"park": True}), NewJob("work")])
+    await worker.run_until_idle()
+    parked, snoozed = await rows(database)
+    assert (parked["state"], parked["attempt"]) == ("parked", 1)
+    assert (snoozed["state"], snoozed["attempt"]) == ("queued", 0)
+
+
+async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Database) -> None:
+    """Five workers at once, one run; the run says what it did."""
+    calls = 0
+
+    async def tick(_scheduled_for: datetime) -> Run:
+        nonlocal calls
+        calls += 1
+        return Run(processed=3, failed=1)
+
+    workers = [Worker(database) for _ in range(5)]
+    for worker in workers:
+        worker.every(3600, "tick", tick)
+    async with database.transaction() as connection:
+        await queue.plan(connection, ["tick"])
+    await asyncio.gather(*(worker.run_until_idle() for worker in workers))
+    assert calls == 1
+    async with database.connection() as connection:
+        (run,) = await connection.fetch("SELECT * FROM job_runs")
+    assert (run["job"], run["processed"], run["failed"]) == ("tick", 3, 1)
+    assert run["finished_at"] <= datetime.now(UTC)
+
+
+async def test_the_correlation_id_of_the_cause_is_the_one_of_the_job(database: Database) -> None:
+    """A job runs under the flow that enqueued it."""
+    seen: list[str] = []
+
+    async def handle(_job: Job) -> None:
+        seen.append(correlation_id())
+
+    worker = Worker(database)
+    worker.handle("work", handle)
+    with correlation_scope("flow-7"):
+        await put(database)
+    await worker.run_until_idle()
+    assert seen == ["flow-7"]
+
+
+async def test_a_commit_in_this_process_wakes_the_worker_before_its_poll(database: Database) -> None:
+    """With a poll of an hour, the job still runs at once."""
+    done = asyncio.Event()
+
+    async def handle(_job: Job) -> None:
+        done.set()
+
+    worker = Worker(database, poll=3600)
+    worker.handle("work", handle)
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    await asyncio.sleep(0.2)
+    await put(database)
+    await asyncio.wait_for(done.wait(), 10)
+    stop.set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_pruning_keeps_keys_taken_longer_than_plain_jobs(database: Database) -> None:
+    """Plain finished jobs go after a day, keyed ones after ninety."""
+    worker = Worker(database)
+    worker.handle("work", lambda _job: asyncio.sleep(0))
+    await put(database)
+    await put(database, unique_key="k")
+    await worker.run_until_idle()
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET finished_at = now() - interval '2 days'")
+        assert await queue.prune(connection) == 1
+    assert [row["unique_key"] for row in await rows(database)] == ["k"]
