@@ -38,7 +38,7 @@ status: $(READY) ## what runs, where, since when
 	@$(BIN)/python -m deploy.local status
 
 logs: $(READY) ## follow the logs; SERVICE=orders, CORRELATION=id to narrow
-	@$(BIN)/python -m deploy.local logs $(SERVICE) $(if $(CORRELATION),--correlation $(CORRELATION))
+	@$(BIN)/python -m deploy.local logs --follow $(SERVICE) $(if $(CORRELATION),--correlation $(CORRELATION))
 
 trace: $(READY) ## the tree of one correlation or trace id: make trace ID=...
 	@$(BIN)/python tools/trace.py "$(ID)"

@@ -6,7 +6,7 @@ here acquiring ends with the request's deadline, and nesting is refused at once.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ _signals: ContextVar[set[str] | None] = ContextVar("postgres_signals", default=N
 
 
 def signal(name: str) -> None:
-    """Tells the listeners of `name` in this process when the running transaction has committed.
+    """Tells the listeners of `name` in this process when the work on the held connection has committed.
 
     A hint that saves a poll, nothing more: it is lost with the process.
     """
@@ -56,6 +56,16 @@ async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.set_type_codec(
             name, encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
         )
+
+
+async def _reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Runs between two users of a connection.
+
+    We set nothing that outlives a transaction, so there is nothing to undo: asyncpg's own reset would cost a
+    round trip each time.
+    """
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 async def _uninterrupted(step: Awaitable[object]) -> None:
@@ -95,6 +105,7 @@ class Database:
                     min_size=1,
                     max_size=self._size,
                     init=_prepare,
+                    reset=_reset,
                     ssl=self._tls,
                     timeout=5,
                     command_timeout=deadline.DATABASE_CAP,
@@ -111,7 +122,7 @@ class Database:
         if _held.get():
             message = "this task already holds a connection; pass it on instead of acquiring another"
             raise RuntimeError(message)
-        token = _held.set(True)
+        held, signals = _held.set(True), _signals.set(set())
         try:
             pool = self._pool or await self._open()
             seconds = deadline.remaining(deadline.DATABASE_CAP)
@@ -125,7 +136,8 @@ class Database:
                 async with deadline.limit(deadline.DATABASE_CAP, "database"):
                     yield acquired
             finally:
-                await asyncio.shield(pool.release(acquired))
+                await _uninterrupted(pool.release(acquired))
+            self._tell(_signals.get() or ())
         except _GONE as error:
             message = "The database is not available; try again in a moment."
             raise Unavailable(message) from error
@@ -135,7 +147,8 @@ class Database:
                 raise Unavailable(message) from error
             raise
         finally:
-            _held.reset(token)
+            _held.reset(held)
+            _signals.reset(signals)
 
     @asynccontextmanager
     async def transaction(self, name: str = "transaction") -> AsyncIterator[Connection]:
@@ -148,20 +161,18 @@ class Database:
             async with self.connection() as connection:
                 milliseconds = max(1, int(deadline.remaining(deadline.DATABASE_CAP) * 1000))
                 await connection.execute(f"BEGIN; SET LOCAL statement_timeout = {milliseconds}")
-                signals: set[str] = set()
-                token = _signals.set(signals)
                 try:
                     yield connection
                 except BaseException:
                     if not connection.is_closed():
                         await _uninterrupted(connection.execute("ROLLBACK"))
                     raise
-                finally:
-                    _signals.reset(token)
                 # A commit that was sent must be waited for: cancelling it leaves us not knowing.
                 await _uninterrupted(connection.execute("COMMIT"))
-                for callback in [listener for name in signals for listener in self._listeners.get(name, [])]:
-                    callback()
+
+    def _tell(self, signals: Iterable[str]) -> None:
+        for callback in [listener for name in signals for listener in self._listeners.get(name, [])]:
+            callback()
 
     async def ready(self) -> bool:
         """Whether the database answers within a second."""

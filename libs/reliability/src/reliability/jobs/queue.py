@@ -88,7 +88,8 @@ UPDATE jobs SET state = 'queued', finished_at = NULL, attempt = 0, run_at = now(
 _PRUNE = """
 DELETE FROM jobs WHERE id IN (
     SELECT id FROM jobs
-     WHERE state = 'done' AND finished_at < now() - CASE WHEN unique_key IS NULL THEN $1::int ELSE $2::int END * interval '1 day'
+     WHERE state = 'done'
+       AND finished_at < now() - CASE WHEN unique_key IS NULL THEN $1::int ELSE $2::int END * interval '1 day'
      LIMIT 10000)
 """
 

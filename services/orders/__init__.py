@@ -1,0 +1,1 @@
+"""Carts, checkouts and orders: what was ordered and whether it is paid."""

@@ -1,0 +1,50 @@
+"""The composition root of orders."""
+
+from functools import partial
+
+from holdfast.catalog.v1 import catalog_pb2_grpc
+from holdfast.notifications.v1 import notifications_pb2_grpc
+from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
+from holdfast.payments.v1 import payments_pb2_grpc
+from reliability.runtime import Application, Runtime
+from services.orders.appointment.routes import AppointmentRoutes
+from services.orders.cart.cookie import Signer
+from services.orders.cart.routes import CartRoutes
+from services.orders.cart.service import CartService
+from services.orders.catalog import Catalog
+from services.orders.checkout.routes import CheckoutRoutes
+from services.orders.checkout.service import CheckoutService
+from services.orders.notifications import Notifications
+from services.orders.order import jobs
+from services.orders.order.service import OrderService
+from services.orders.payments import Payments
+from services.orders.servicer import OrdersServicer
+from services.orders.settings import OrdersSettings
+
+__all__ = ["build"]
+
+
+def build(runtime: Runtime[OrdersSettings]) -> Application:
+    """Settings to a service."""
+    settings, database = runtime.settings, runtime.database
+    catalog = Catalog(catalog_pb2_grpc.CatalogServiceStub(runtime.channel(settings.catalog_grpc)))
+    payments = Payments(payments_pb2_grpc.PaymentsServiceStub(runtime.channel(settings.payments_grpc)))
+    notifications = Notifications(
+        notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
+    )
+    signer = Signer(settings.cart_secret.get_secret_value(), secure=settings.public_url.startswith("https://"))
+    order_service = OrderService(database, catalog, payments, notifications, settings.hold_ttl_seconds)
+    checkout = CheckoutService(database, catalog, payments, order_service, signer, settings.hold_ttl_seconds)
+    jobs.register(runtime.worker, order_service)
+    return Application(
+        endpoints=[
+            *CartRoutes(CartService(database, catalog), signer, settings.public_url).endpoints(),
+            *CheckoutRoutes(checkout, signer, settings.public_url).endpoints(),
+            *AppointmentRoutes(database).endpoints(),
+        ],
+        rpcs={
+            orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
+                orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service)
+            )
+        },
+    )

@@ -1,0 +1,1 @@
+"""Services a customer can book."""

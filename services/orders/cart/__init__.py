@@ -1,0 +1,1 @@
+"""The basket before an order: guests keep theirs by a signed cookie."""

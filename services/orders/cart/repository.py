@@ -1,0 +1,106 @@
+"""Every statement on carts."""
+
+import asyncpg
+
+from reliability.postgres import Connection
+from services.orders.cart.domain import Cart, CartItem, CatalogEntry
+
+__all__ = [
+    "add_item",
+    "change_item",
+    "clear",
+    "close",
+    "create",
+    "find",
+    "lock",
+    "remove_item",
+    "show_prices",
+]
+
+_ITEMS = """
+SELECT id::text, variant_id::text, title, quantity, unit_price, currency FROM cart_items WHERE cart_id = $1 ORDER BY id
+"""
+_FIND = """
+SELECT i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency
+  FROM carts c LEFT JOIN cart_items i ON i.cart_id = c.id
+ WHERE c.id = $1 AND c.state = 'open'
+ ORDER BY i.id
+"""
+_ADD = """
+INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
+VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (cart_id, variant_id) DO UPDATE
+       SET quantity = i.quantity + excluded.quantity, title = excluded.title,
+           unit_price = excluded.unit_price, currency = excluded.currency
+"""
+_SHOW = """
+UPDATE cart_items SET unit_price = now.unit_price, currency = now.currency, title = now.title
+  FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS now (variant_id, unit_price, currency, title)
+ WHERE cart_id = $1 AND cart_items.variant_id = now.variant_id
+   AND (cart_items.unit_price, cart_items.currency, cart_items.title) <> (now.unit_price, now.currency, now.title)
+"""
+
+
+def _item(row: "asyncpg.Record") -> CartItem:
+    return CartItem(**row)
+
+
+async def find(connection: Connection, cart_id: str) -> Cart | None:
+    """An open cart with its items."""
+    rows = await connection.fetch(_FIND, cart_id)
+    return Cart(cart_id, tuple(_item(row) for row in rows if row["id"])) if rows else None
+
+
+async def lock(connection: Connection, cart_id: str) -> Cart | None:
+    """An open cart, with its row locked until the transaction ends."""
+    if await connection.fetchval("SELECT id FROM carts WHERE id = $1 AND state = 'open' FOR UPDATE", cart_id) is None:
+        return None
+    return Cart(cart_id, tuple(_item(row) for row in await connection.fetch(_ITEMS, cart_id)))
+
+
+async def create(connection: Connection) -> str:
+    """A new empty cart's id."""
+    return str(await connection.fetchval("INSERT INTO carts DEFAULT VALUES RETURNING id"))
+
+
+async def add_item(connection: Connection, cart_id: str, entry: CatalogEntry, quantity: int) -> None:
+    """Adds pieces at today's price."""
+    await connection.execute(_ADD, cart_id, entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
+    await connection.execute("UPDATE carts SET updated_at = now() WHERE id = $1", cart_id)
+
+
+async def change_item(connection: Connection, cart_id: str, item_id: str, quantity: int) -> bool:
+    """Sets a line's quantity; False when the cart has no such line."""
+    status = await connection.execute(
+        "UPDATE cart_items SET quantity = $3 WHERE cart_id = $1 AND id = $2", cart_id, item_id, quantity
+    )
+    return status == "UPDATE 1"
+
+
+async def remove_item(connection: Connection, cart_id: str, item_id: str) -> bool:
+    """Takes a line out; False when the cart has no such line."""
+    return await connection.execute("DELETE FROM cart_items WHERE cart_id = $1 AND id = $2", cart_id, item_id) == (
+        "DELETE 1"
+    )
+
+
+async def clear(connection: Connection, cart_id: str) -> None:
+    """Takes every line out."""
+    await connection.execute("DELETE FROM cart_items WHERE cart_id = $1", cart_id)
+
+
+async def close(connection: Connection, cart_id: str) -> None:
+    """Ends a cart whose order was paid: what comes next goes into a new one."""
+    await connection.execute("UPDATE carts SET state = 'ordered', updated_at = now() WHERE id = $1", cart_id)
+
+
+async def show_prices(connection: Connection, cart_id: str, entries: list[CatalogEntry]) -> None:
+    """Records that the customer is being shown these prices."""
+    await connection.execute(
+        _SHOW,
+        cart_id,
+        [entry.variant_id for entry in entries],
+        [entry.unit_price for entry in entries],
+        [entry.currency for entry in entries],
+        [entry.title for entry in entries],
+    )

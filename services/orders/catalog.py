@@ -1,0 +1,54 @@
+"""What orders asks the catalog."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from holdfast.catalog.v1 import catalog_pb2 as pb
+from holdfast.catalog.v1 import catalog_pb2_grpc
+from reliability import rpc
+from services.orders.cart.domain import CatalogEntry
+
+__all__ = ["Catalog"]
+
+ATTEMPT = 1
+
+
+class Catalog:
+    """The catalog's RPCs in the words of this service. Holds are named by the order, so each call may be repeated."""
+
+    def __init__(self, stub: "catalog_pb2_grpc.CatalogServiceAsyncStub") -> None:
+        self._stub = stub
+
+    async def entries(self, variant_ids: Iterable[str]) -> dict[str, CatalogEntry]:
+        """Variants that exist, by id."""
+        request = pb.GetVariantsRequest(variant_ids=list(variant_ids))
+        answer = await rpc.invoke(self._stub.GetVariants, request, step="catalog.GetVariants")
+        return {
+            variant.id: CatalogEntry(
+                variant.id, variant.sku, variant.title, variant.price.amount, variant.price.currency, variant.available
+            )
+            for variant in answer.variants
+        }
+
+    async def hold(self, order_id: str, quantities: dict[str, int], ttl_seconds: int) -> datetime:
+        """Promises stock to an order; when the promise ends. Raises the catalog's `out_of_stock`."""
+        lines = [pb.StockLine(variant_id=variant, quantity=quantity) for variant, quantity in quantities.items()]
+        request = pb.HoldStockRequest(order_id=order_id, attempt=ATTEMPT, lines=lines, ttl_seconds=ttl_seconds)
+        answer = await rpc.invoke(self._stub.HoldStock, request, step="catalog.HoldStock")
+        return answer.expires_at.ToDatetime(UTC)
+
+    async def extend(self, order_id: str, ttl_seconds: int) -> datetime:
+        """Lets a hold last `ttl_seconds` from now; when it ends."""
+        request = pb.ExtendHoldRequest(order_id=order_id, attempt=ATTEMPT, ttl_seconds=ttl_seconds)
+        answer = await rpc.invoke(self._stub.ExtendHold, request, step="catalog.ExtendHold")
+        return answer.expires_at.ToDatetime(UTC)
+
+    async def release(self, order_id: str) -> None:
+        """Gives the stock back."""
+        request = pb.ReleaseStockRequest(order_id=order_id, attempt=ATTEMPT)
+        await rpc.invoke(self._stub.ReleaseStock, request, step="catalog.ReleaseStock")
+
+    async def commit(self, order_id: str) -> None:
+        """Takes the stock out of the warehouse. Raises the catalog's `hold_lost`."""
+        request = pb.CommitStockRequest(order_id=order_id, attempt=ATTEMPT)
+        await rpc.invoke(self._stub.CommitStock, request, step="catalog.CommitStock")

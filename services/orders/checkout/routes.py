@@ -1,0 +1,49 @@
+"""The checkout over HTTP."""
+
+from reliability.asgi import Answer, Call, Endpoint, KeyRule, refuse_foreign_origin
+from services.orders.cart.cookie import CART_COOKIE, Signer
+from services.orders.checkout.domain import Details
+from services.orders.checkout.schemas import CheckoutView, PlaceOrder, TokenQuery
+from services.orders.checkout.service import CheckoutService
+
+__all__ = ["CheckoutRoutes"]
+
+
+class CheckoutRoutes:
+    """Decode, call, encode."""
+
+    def __init__(self, service: CheckoutService, signer: Signer, public_url: str) -> None:
+        self._service = service
+        self._signer = signer
+        self._public_url = public_url
+
+    def endpoints(self) -> list[Endpoint]:
+        """The table."""
+        return [
+            Endpoint(
+                "POST",
+                "/api/checkout",
+                self._place,
+                key=KeyRule.REQUIRED,
+                body=PlaceOrder,
+                answer=CheckoutView,
+                status=201,
+            ),
+            Endpoint("GET", "/api/checkout/{id}", self._show, query=TokenQuery, answer=CheckoutView),
+            Endpoint("POST", "/api/checkout/{id}/cancel", self._cancel, query=TokenQuery, answer=CheckoutView),
+        ]
+
+    async def _place(self, call: Call) -> Answer:
+        cookie = call.request.cookies.get(CART_COOKIE)
+        if cookie:
+            refuse_foreign_origin(call.request, self._public_url)
+        order: PlaceOrder = call.body
+        details = Details(order.email, order.shipping_address.model_dump(), order.shipping_method, order.note or "")
+        return Answer(await self._service.place(self._signer.read_cart(cookie), details), status=201)
+
+    async def _show(self, call: Call) -> Answer:
+        return Answer(await self._service.show(call.path("id"), call.query.token))
+
+    async def _cancel(self, call: Call) -> Answer:
+        # Repeatable by nature: the order's own state replays the answer, no key is needed.
+        return Answer(await self._service.cancel(call.path("id"), call.query.token))

@@ -1,0 +1,112 @@
+"""Bodies of the checkout routes."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, EmailStr, Field, StringConstraints
+
+from services.orders.cart.schemas import MoneyView
+from services.orders.checkout.domain import ShippingMethod
+from services.orders.order.domain import Order
+
+__all__ = ["CheckoutView", "PlaceOrder", "TokenQuery"]
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Optional = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+
+class Address(BaseModel):
+    """Where it goes. `country` is ISO 3166-1 alpha-2."""
+
+    name: Line
+    line1: Line
+    line2: Optional | None = None
+    city: Line
+    postal_code: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20)]
+    region: Optional | None = None
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+
+
+class PlaceOrder(BaseModel):
+    """Orders what is in the cart."""
+
+    email: Annotated[EmailStr, Field(max_length=254)]
+    shipping_address: Address
+    shipping_method: ShippingMethod = ShippingMethod.STANDARD
+    note: Annotated[str, StringConstraints(max_length=1000)] | None = None
+
+
+class TokenQuery(BaseModel):
+    """The checkout token proves that the asker placed the order."""
+
+    token: str = ""
+
+
+class CheckoutItem(BaseModel):
+    """One line, as sold."""
+
+    variant_id: str
+    sku: str
+    title: str
+    quantity: int
+    unit_price: MoneyView
+    line_total: MoneyView
+
+
+class PaymentView(BaseModel):
+    """What Stripe.js needs."""
+
+    provider: str = "stripe"
+    payment_intent_id: str | None
+    client_secret: str | None
+
+
+class CheckoutView(BaseModel):
+    """A checkout; `id` and `order_id` are the same."""
+
+    id: str
+    order_id: str
+    order_number: str
+    checkout_token: str
+    status: str
+    items: list[CheckoutItem]
+    subtotal: MoneyView
+    discount: MoneyView
+    shipping: MoneyView
+    tax: MoneyView
+    total: MoneyView
+    hold_expires_at: datetime
+    payment: PaymentView
+
+    @classmethod
+    def of(cls, order: Order, token: str) -> "CheckoutView":
+        """The view of an order."""
+
+        def money(amount: int) -> MoneyView:
+            return MoneyView(amount=amount, currency=order.currency)
+
+        return cls(
+            id=order.id,
+            order_id=order.id,
+            order_number=order.number,
+            checkout_token=token,
+            status=order.status,
+            items=[
+                CheckoutItem(
+                    variant_id=line.variant_id,
+                    sku=line.sku,
+                    title=line.title,
+                    quantity=line.quantity,
+                    unit_price=money(line.unit_price),
+                    line_total=money(line.line_total),
+                )
+                for line in order.lines
+            ],
+            subtotal=money(order.subtotal),
+            discount=money(order.discount),
+            shipping=money(order.shipping),
+            tax=money(order.tax),
+            total=money(order.total),
+            hold_expires_at=order.hold_expires_at,
+            payment=PaymentView(payment_intent_id=order.payment_intent_id, client_secret=order.client_secret),
+        )

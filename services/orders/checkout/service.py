@@ -1,0 +1,237 @@
+"""From cart to order.
+
+    phase 1   claim the key, find the cart                                  (transaction)
+              ask catalog for today's prices
+    phase 2   write the order `pending`, and the job that ends it in time   (transaction, recovery point `ordered`)
+              hold the stock, create the payment intent                     (each named by the order: repeatable)
+    phase 3   store intent and answer                                       (transaction)
+
+A process may die between any two of these: the same key, or another key on the same cart, goes on from the order.
+"""
+
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from reliability import idempotency, jobs
+from reliability.context import correlation_id
+from reliability.errors import Conflict, NotFound, Problem
+from reliability.idempotency import Claim
+from reliability.ids import is_id
+from reliability.postgres import Connection, Database
+from services.orders.cart import repository as carts
+from services.orders.cart.cookie import Signer
+from services.orders.cart.domain import Cart, CatalogEntry
+from services.orders.catalog import Catalog
+from services.orders.checkout.domain import Details, cart_differences, price, price_changes, shortages
+from services.orders.checkout.schemas import CheckoutView
+from services.orders.errors import CartChanged, CartEmpty, CheckoutClosed, OutOfStock, PriceChanged
+from services.orders.order import repository as orders
+from services.orders.order.domain import Order, OrderLine, OrderStatus, StockState
+from services.orders.order.service import OrderService
+from services.orders.payments import Payments
+
+__all__ = ["CheckoutService"]
+
+ORDERED = "ordered"
+# A little more than a request may take: a retry after a crash need not wait longer than that.
+_LEASE_SECONDS = 10.0
+
+
+class CheckoutService:
+    """Places, shows and cancels checkouts."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        payments: Payments,
+        order_service: OrderService,
+        signer: Signer,
+        hold_ttl: int,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._payments = payments
+        self._orders = order_service
+        self._signer = signer
+        self._hold_ttl = hold_ttl
+
+    async def place(self, cart_id: str | None, details: Details) -> CheckoutView:
+        """Orders what is in the cart; the same answer however often it is asked.
+
+        Raises `CartEmpty`, `OutOfStock`, `PriceChanged`, `CartChanged`, `CheckoutClosed`.
+        """
+        claim, cart, order = await self._begin(cart_id, details)
+        try:
+            if order is None:
+                entries = await self._catalog.entries(cart.quantities())
+                order = await self._order(claim, cart, details, entries)
+            return await self._prepare(claim, order)
+        except Exception:
+            async with self._database.transaction("release key") as connection:
+                await claim.release(connection)
+            raise
+
+    async def _begin(self, cart_id: str | None, details: Details) -> tuple[Claim, Cart, Order | None]:
+        """Phase 1. The order is there already when an earlier attempt, or another key, came further."""
+        async with self._database.transaction("claim checkout") as connection:
+            claim = await idempotency.claim(connection, cart_id or "nobody", lease_seconds=_LEASE_SECONDS)
+            if claim.recovery_point == ORDERED:
+                order = await orders.find(connection, claim.data["order_id"])
+                if order is not None:
+                    return claim, Cart(order.cart_id), order
+            cart = await carts.find(connection, cart_id) if cart_id else None
+            if cart is None or not cart.items:
+                raise CartEmpty("Put something into the cart first.")
+            return claim, cart, await self._live_order(connection, cart, details)
+
+    async def _live_order(self, connection: Connection, cart: Cart, details: Details) -> Order | None:
+        order = await orders.live_of_cart(connection, cart.id)
+        if order is None:
+            return None
+        changes = cart_differences(order.quantities(), cart.quantities()) or _details_changed(order, details)
+        if changes:
+            raise CartChanged(
+                f"Order {order.number} is waiting for payment; pay it, or cancel its checkout first.",
+                order_id=order.id,
+                changes=changes,
+            )
+        return order
+
+    async def _order(self, claim: Claim, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
+        """Phase 2: the order is written, unless another request on this cart was first."""
+        missing, moved = shortages(cart, entries), price_changes(cart, entries)
+        if missing or moved:
+            await self._refuse(claim, OutOfStock(changes=missing) if missing else PriceChanged(changes=moved))
+        async with self._database.transaction("place order") as connection:
+            now = await carts.lock(connection, cart.id)
+            if now is None or now.items != cart.items:
+                differences = cart_differences(cart.quantities(), now.quantities() if now else {})
+                raise CartChanged("The cart changed while the order was being placed.", changes=differences)
+            order = await self._live_order(connection, now, details)
+            if order is None:
+                order_id = await orders.insert(connection, _new_order(now, details, entries), self._hold_ttl)
+                await jobs.enqueue(
+                    connection,
+                    "expire_order",
+                    {"order_id": order_id},
+                    unique_key=order_id,
+                    delay=self._hold_ttl,
+                    max_attempts=1000,
+                )
+                order = await orders.find(connection, order_id)
+            assert order is not None  # written a line above
+            await claim.advance(connection, ORDERED, order_id=order.id)
+            return order
+
+    async def _prepare(self, claim: Claim, order: Order) -> CheckoutView:
+        """Stock and intent, then phase 3."""
+        if order.status is OrderStatus.CANCELLED:
+            await self._refuse(claim, CheckoutClosed("This checkout was cancelled; place the order anew."))
+        if order.payment_intent_id is not None:
+            return await self._answer(claim, order.id)
+        try:
+            expires_at = await self._catalog.hold(order.id, order.quantities(), self._hold_ttl)
+            intent = await self._payments.create_intent(order.id, order.total, order.currency, order.email)
+        except Problem as problem:
+            await self._give_up(claim, order, problem)
+        async with self._database.transaction("prepare payment") as connection:
+            await orders.set_hold(connection, order.id, expires_at)
+            await orders.set_intent(connection, order.id, intent.payment_intent_id, intent.client_secret)
+            return await self._store(connection, claim, order.id)
+
+    async def _answer(self, claim: Claim, order_id: str) -> CheckoutView:
+        async with self._database.transaction("answer checkout") as connection:
+            return await self._store(connection, claim, order_id)
+
+    async def _store(self, connection: Connection, claim: Claim, order_id: str) -> CheckoutView:
+        order = await orders.find(connection, order_id, lock=True)
+        assert order is not None  # orders are never deleted
+        if order.status is OrderStatus.CANCELLED:
+            raise CheckoutClosed("This checkout was cancelled meanwhile; place the order anew.")
+        view = self._view(order)
+        await claim.store(connection, 201, view.model_dump(mode="json"))
+        return view
+
+    async def _give_up(self, claim: Claim, order: Order, problem: Problem) -> NoReturn:
+        """Catalog refused the hold, or payments the intent: the order ends here, and the key may be used again.
+
+        It ends like any other, with payments asked first: another request on this cart may be further than we are.
+        """
+        match problem.code:
+            case OutOfStock.code:
+                await self._orders.cancel(order, problem.code)
+                await self._refuse(claim, OutOfStock(problem.detail, **problem.extensions))
+            case "hold_released" | "payment_cancelled":
+                await self._refuse(claim, CheckoutClosed("This checkout was cancelled; place the order anew."))
+            case _:
+                raise problem
+
+    async def _refuse(self, claim: Claim, problem: Conflict) -> NoReturn:
+        """Nothing was done under this key, so that it may be used again when the customer has looked."""
+        async with self._database.transaction("refuse checkout") as connection:
+            await claim.forget(connection)
+        raise problem
+
+    async def show(self, order_id: str, token: str) -> CheckoutView:
+        """A checkout, for who holds its token. Raises `NotFound`."""
+        return self._view(await self._find(order_id, token))
+
+    async def cancel(self, order_id: str, token: str) -> CheckoutView:
+        """Ends a checkout that was not paid; the second call finds it ended. Raises `NotFound`, `PaymentInProgress`."""
+        order = await self._find(order_id, token)
+        if order.status is OrderStatus.PENDING:
+            await self._orders.cancel(order, "cancelled by the customer")
+            order = await self._find(order_id, token)
+        elif order.status is not OrderStatus.CANCELLED:
+            raise CheckoutClosed("The order is paid; it can no longer be cancelled here.")
+        return self._view(order)
+
+    async def _find(self, order_id: str, token: str) -> Order:
+        if not (is_id(order_id) and self._signer.verify("checkout", order_id, token)):
+            raise NotFound
+        async with self._database.connection() as connection:
+            order = await orders.find(connection, order_id)
+        if order is None:
+            raise NotFound
+        return order
+
+    def _view(self, order: Order) -> CheckoutView:
+        return CheckoutView.of(order, self._signer.sign("checkout", order.id))
+
+
+def _details_changed(order: Order, details: Details) -> list[dict[str, str]]:
+    ordered = (order.email, order.shipping_address, order.shipping_method, order.note)
+    wanted = (details.email, details.shipping_address, details.shipping_method, details.note)
+    names = ("email", "shipping_address", "shipping_method", "note")
+    return [{"field": name} for name, was, now in zip(names, ordered, wanted, strict=True) if was != now]
+
+
+def _new_order(cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
+    lines = tuple(
+        OrderLine(item.variant_id, entries[item.variant_id].sku, item.title, item.quantity, item.unit_price)
+        for item in cart.items
+    )
+    amounts = price(lines, details.shipping_method)
+    return Order(
+        id="",
+        number="",
+        cart_id=cart.id,
+        status=OrderStatus.PENDING,
+        stock=StockState.HELD,
+        email=details.email,
+        shipping_address=details.shipping_address,
+        shipping_method=details.shipping_method,
+        note=details.note,
+        currency=cart.currency,
+        subtotal=amounts.subtotal,
+        discount=amounts.discount,
+        shipping=amounts.shipping,
+        tax=amounts.tax,
+        total=amounts.total,
+        hold_expires_at=datetime.max.replace(tzinfo=UTC),
+        payment_intent_id=None,
+        client_secret=None,
+        correlation_id=correlation_id(),
+        lines=lines,
+    )

@@ -1,0 +1,66 @@
+"""What orders refuses, and why.
+
+Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CheckoutClosed, PaymentInProgress, AmountMismatch
+Unprocessable ── UnknownVariant
+"""
+
+from reliability.errors import Conflict, Unprocessable
+
+__all__ = [
+    "AmountMismatch",
+    "CartChanged",
+    "CartEmpty",
+    "CheckoutClosed",
+    "OutOfStock",
+    "PaymentInProgress",
+    "PriceChanged",
+    "UnknownVariant",
+]
+
+
+class OutOfStock(Conflict):
+    """Some of it is gone; `changes` says what is left."""
+
+    code, title = "out_of_stock", "Not everything is in stock any more"
+
+
+class PriceChanged(Conflict):
+    """Prices moved since the cart was shown; `changes` says how."""
+
+    code, title = "price_changed", "A price has changed since the cart was shown"
+
+
+class CartChanged(Conflict):
+    """The cart is not the one whose order waits for payment; `changes` says how it differs."""
+
+    code, title = "cart_changed", "An order for another version of this cart is waiting for payment"
+
+
+class CartEmpty(Conflict):
+    """There is nothing to order."""
+
+    code, title = "cart_empty", "The cart is empty"
+
+
+class CheckoutClosed(Conflict):
+    """The checkout was cancelled or has expired."""
+
+    code, title = "checkout_closed", "This checkout has ended"
+
+
+class PaymentInProgress(Conflict):
+    """The money is on its way or here already."""
+
+    code, title = "payment_in_progress", "The payment is being processed"
+
+
+class AmountMismatch(Conflict):
+    """The money that came is not the money that was asked for: a person has to look."""
+
+    code, title = "amount_mismatch", "The payment does not match the order"
+
+
+class UnknownVariant(Unprocessable):
+    """No such variant in the catalog."""
+
+    code, title = "unknown_variant", "There is no such product variant"

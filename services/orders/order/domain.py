@@ -1,0 +1,94 @@
+"""An order, its states, and what money does to it.
+
+pending ──payment──> paid ──all money back──> refunded
+└──cancel, expiry (once Stripe confirmed)──> cancelled
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+__all__ = ["Order", "OrderLine", "OrderStatus", "PaymentOutcome", "StockState", "outcome_of_payment"]
+
+
+class OrderStatus(StrEnum):
+    """Held by a CHECK constraint and guarded UPDATEs."""
+
+    PENDING = "pending"
+    PAID = "paid"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+
+
+class StockState(StrEnum):
+    """What became of the stock."""
+
+    HELD = "held"
+    COMMITTED = "committed"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class PaymentOutcome(StrEnum):
+    """What an order makes of money."""
+
+    APPLIED = "applied"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """Pieces of one variant, at the price they were sold for, in minor units."""
+
+    variant_id: str
+    sku: str
+    title: str
+    quantity: int
+    unit_price: int
+
+    @property
+    def line_total(self) -> int:
+        """Minor units."""
+        return self.quantity * self.unit_price
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order with its lines; amounts in minor units of `currency`."""
+
+    id: str
+    number: str
+    cart_id: str
+    status: OrderStatus
+    stock: StockState
+    email: str
+    shipping_address: dict[str, Any]
+    shipping_method: str
+    note: str
+    currency: str
+    subtotal: int
+    discount: int
+    shipping: int
+    tax: int
+    total: int
+    hold_expires_at: datetime
+    payment_intent_id: str | None
+    client_secret: str | None
+    correlation_id: str
+    lines: tuple[OrderLine, ...]
+
+    def quantities(self) -> dict[str, int]:
+        """Pieces by variant."""
+        return {line.variant_id: line.quantity for line in self.lines}
+
+
+def outcome_of_payment(status: OrderStatus) -> PaymentOutcome:
+    """Only a pending order takes money; any other sends it back."""
+    match status:
+        case OrderStatus.PENDING:
+            return PaymentOutcome.APPLIED
+        case OrderStatus.PAID | OrderStatus.CANCELLED | OrderStatus.REFUNDED:
+            return PaymentOutcome.REFUND
+        case _:
+            assert_never(status)

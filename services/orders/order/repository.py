@@ -1,0 +1,229 @@
+"""Every statement on orders."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from reliability.context import correlation_id
+from reliability.postgres import Connection
+from services.orders.order.domain import Order, OrderLine, OrderStatus, PaymentOutcome, StockState
+
+__all__ = [
+    "NewPayment",
+    "Summary",
+    "cancel",
+    "find",
+    "find_payment",
+    "insert",
+    "live_of_cart",
+    "mark_paid",
+    "note",
+    "record_payment",
+    "record_refund",
+    "set_hold",
+    "set_intent",
+    "set_stock",
+    "summary",
+]
+
+_ORDER = """
+SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
+       o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
+       o.client_secret, o.correlation_id,
+       (SELECT jsonb_agg(to_jsonb(l) - 'order_id' - 'line_total' ORDER BY l.title, l.variant_id)
+          FROM order_lines l WHERE l.order_id = o.id) AS lines
+  FROM orders o
+"""
+_INSERT = """
+WITH placed AS (
+    INSERT INTO orders (cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount, shipping,
+                        tax, total, hold_expires_at, correlation_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13)
+    RETURNING id),
+line AS (
+    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total)
+    SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price
+      FROM placed, unnest($14::uuid[], $15::text[], $16::text[], $17::bigint[], $18::bigint[])
+           AS l (variant_id, sku, title, quantity, unit_price)),
+event AS (
+    INSERT INTO order_events (order_id, status, reason, correlation_id)
+    SELECT id, 'pending', 'checkout', $13 FROM placed)
+SELECT id::text FROM placed
+"""
+_NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id) VALUES ($1, $2, $3, $4)"
+_SUMMARY = """
+SELECT (SELECT count(*) FROM orders WHERE created_at >= $1) AS orders,
+       (SELECT count(*) FROM orders WHERE status = 'pending') AS pending,
+       (SELECT count(*) FROM jobs WHERE state = 'parked') AS dead_letters,
+       (SELECT coalesce(jsonb_object_agg(currency, amount), '{}')
+          FROM (SELECT currency, sum(total) AS amount FROM orders
+                 WHERE created_at >= $1 AND status = 'paid' GROUP BY currency) AS paid) AS revenue
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """Money that arrived."""
+
+    payment_intent_id: str
+    order_id: str
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Figures for the dashboard."""
+
+    orders: int
+    pending: int
+    dead_letters: int
+    revenue: dict[str, int]
+
+
+def _order(row: "asyncpg.Record") -> Order:
+    fields = dict(row)
+    fields["status"] = OrderStatus(fields["status"])
+    fields["stock"] = StockState(fields["stock"])
+    fields["lines"] = tuple(OrderLine(**line) for line in fields["lines"])
+    return Order(**fields)
+
+
+async def find(connection: Connection, order_id: str, *, lock: bool = False) -> Order | None:
+    """An order by id; with `lock`, nobody else changes it until the transaction ends."""
+    row = await connection.fetchrow(f"{_ORDER} WHERE o.id = $1{' FOR UPDATE OF o' if lock else ''}", order_id)
+    return _order(row) if row else None
+
+
+async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
+    """The cart's order that is not cancelled; there is one at most."""
+    row = await connection.fetchrow(f"{_ORDER} WHERE o.cart_id = $1 AND o.status <> 'cancelled'", cart_id)
+    return _order(row) if row else None
+
+
+async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
+    """Places a new order; its id. `order.id`, `number` and `hold_expires_at` are given by the database."""
+    return str(
+        await connection.fetchval(
+            _INSERT,
+            order.cart_id,
+            order.email,
+            order.shipping_address,
+            order.shipping_method,
+            order.note,
+            order.currency,
+            order.subtotal,
+            order.discount,
+            order.shipping,
+            order.tax,
+            order.total,
+            ttl_seconds,
+            order.correlation_id,
+            [line.variant_id for line in order.lines],
+            [line.sku for line in order.lines],
+            [line.title for line in order.lines],
+            [line.quantity for line in order.lines],
+            [line.unit_price for line in order.lines],
+        )
+    )
+
+
+async def note(connection: Connection, order_id: str, status: OrderStatus, reason: str) -> None:
+    """Adds to the timeline."""
+    await connection.execute(_NOTE, order_id, status, reason, correlation_id())
+
+
+async def set_intent(connection: Connection, order_id: str, payment_intent_id: str, client_secret: str) -> None:
+    """Records the payment intent of an order; recording it again changes nothing."""
+    await connection.execute(
+        "UPDATE orders SET payment_intent_id = $2, client_secret = $3 WHERE id = $1 AND payment_intent_id IS NULL",
+        order_id,
+        payment_intent_id,
+        client_secret,
+    )
+
+
+async def set_hold(connection: Connection, order_id: str, expires_at: datetime) -> None:
+    """Records until when the stock is promised."""
+    await connection.execute("UPDATE orders SET hold_expires_at = $2 WHERE id = $1", order_id, expires_at)
+
+
+async def set_stock(connection: Connection, order_id: str, stock: StockState) -> None:
+    """Records what became of the stock."""
+    await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1", order_id, stock)
+
+
+async def cancel(connection: Connection, order_id: str, reason: str) -> bool:
+    """Pending to cancelled; False when it was not pending."""
+    status = await connection.execute(
+        "UPDATE orders SET status = 'cancelled', stock = 'released' WHERE id = $1 AND status = 'pending'", order_id
+    )
+    if status != "UPDATE 1":
+        return False
+    await note(connection, order_id, OrderStatus.CANCELLED, reason)
+    return True
+
+
+async def mark_paid(connection: Connection, order_id: str) -> None:
+    """Pending to paid; the caller holds the order's lock and has looked."""
+    await connection.execute(
+        "UPDATE orders SET status = 'paid', paid_at = now() WHERE id = $1 AND status = 'pending'", order_id
+    )
+    await note(connection, order_id, OrderStatus.PAID, "payment arrived")
+
+
+async def find_payment(connection: Connection, payment_intent_id: str) -> PaymentOutcome | None:
+    """What was made of a payment; None when it was not recorded yet."""
+    outcome = await connection.fetchval(
+        "SELECT outcome FROM order_payments WHERE payment_intent_id = $1", payment_intent_id
+    )
+    return PaymentOutcome(outcome) if outcome else None
+
+
+async def record_payment(connection: Connection, payment: NewPayment, outcome: PaymentOutcome) -> None:
+    """Records money and what was made of it; unique by payment intent."""
+    await connection.execute(
+        """
+        INSERT INTO order_payments (payment_intent_id, order_id, amount, currency, outcome) VALUES ($1, $2, $3, $4, $5)
+        """,
+        payment.payment_intent_id,
+        payment.order_id,
+        payment.amount,
+        payment.currency,
+        outcome,
+    )
+
+
+async def record_refund(connection: Connection, refund_id: str, order_id: str, amount: int, currency: str) -> bool:
+    """Records money that went back; False when it was recorded before. All of it back makes the order refunded."""
+    inserted = await connection.execute(
+        """
+        INSERT INTO order_refunds (refund_id, order_id, amount, currency) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+        """,
+        refund_id,
+        order_id,
+        amount,
+        currency,
+    )
+    if inserted != "INSERT 0 1":
+        return False
+    refunded = await connection.execute(
+        """
+        UPDATE orders SET status = 'refunded'
+         WHERE id = $1 AND status = 'paid'
+           AND (SELECT sum(amount) FROM order_refunds WHERE order_id = $1)
+               >= (SELECT sum(amount) FROM order_payments WHERE order_id = $1)
+        """,
+        order_id,
+    )
+    if refunded == "UPDATE 1":
+        await note(connection, order_id, OrderStatus.REFUNDED, "all money went back")
+    return True
+
+
+async def summary(connection: Connection, since: datetime) -> Summary:
+    """Figures of the orders placed at or after `since`, and of what waits now."""
+    row = await connection.fetchrow(_SUMMARY, since)
+    assert row is not None  # a SELECT without FROM has one row
+    return Summary(**row)

@@ -1,0 +1,63 @@
+"""The orders RPCs."""
+
+from datetime import UTC
+from typing import Any, TypeAlias, assert_never
+
+import grpc.aio
+
+from holdfast.common.v1 import money_pb2
+from holdfast.orders.v1 import orders_pb2 as pb
+from holdfast.orders.v1 import orders_pb2_grpc
+from reliability.errors import NotFound
+from reliability.ids import is_id
+from services.orders.order.domain import PaymentOutcome
+from services.orders.order.repository import NewPayment
+from services.orders.order.service import OrderService
+
+__all__ = ["OrdersServicer"]
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
+    """Translates."""
+
+    def __init__(self, service: OrderService) -> None:
+        self._service = service
+
+    async def RecordPayment(self, request: pb.RecordPaymentRequest, context: Context) -> pb.RecordPaymentResponse:
+        """See the proto."""
+        payment = NewPayment(
+            request.payment_intent_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
+        )
+        outcome = await self._service.record_payment(payment)
+        match outcome:
+            case PaymentOutcome.APPLIED:
+                return pb.RecordPaymentResponse(outcome=pb.PAYMENT_OUTCOME_APPLIED)
+            case PaymentOutcome.REFUND:
+                return pb.RecordPaymentResponse(outcome=pb.PAYMENT_OUTCOME_REFUND)
+            case _:
+                assert_never(outcome)
+
+    async def RecordRefund(self, request: pb.RecordRefundRequest, context: Context) -> pb.RecordRefundResponse:
+        """See the proto."""
+        await self._service.record_refund(
+            request.refund_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
+        )
+        return pb.RecordRefundResponse()
+
+    async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
+        """See the proto."""
+        summary = await self._service.summary(request.since.ToDatetime(UTC))
+        return pb.GetSummaryResponse(
+            orders=summary.orders,
+            revenue=[money_pb2.Money(amount=amount, currency=name) for name, amount in summary.revenue.items()],
+            pending_orders=summary.pending,
+            dead_letters=summary.dead_letters,
+        )
+
+
+def _order_id(value: str) -> str:
+    if not is_id(value):
+        raise NotFound(f"There is no order {value!r}.")
+    return value

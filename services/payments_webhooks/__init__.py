@@ -1,0 +1,1 @@
+"""Money, and what Stripe tells about it. The only service that talks to Stripe."""

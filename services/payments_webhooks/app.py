@@ -1,0 +1,37 @@
+"""The composition root of payments."""
+
+from functools import partial
+
+from holdfast.orders.v1 import orders_pb2_grpc
+from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
+from reliability.runtime import Application, Runtime
+from services.payments_webhooks.intent.service import IntentService
+from services.payments_webhooks.refund.service import RefundService
+from services.payments_webhooks.servicer import PaymentsServicer
+from services.payments_webhooks.settings import PaymentsSettings
+from services.payments_webhooks.stripe_api import Stripe
+from services.payments_webhooks.webhook.routes import WebhookRoutes
+from services.payments_webhooks.webhook.service import PROCESS_EVENT, WebhookService
+
+__all__ = ["build"]
+
+
+def build(runtime: Runtime[PaymentsSettings]) -> Application:
+    """Settings to a service."""
+    settings, database, worker = runtime.settings, runtime.database, runtime.worker
+    stripe = Stripe(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base)
+    orders = orders_pb2_grpc.OrdersServiceStub(runtime.channel(settings.orders_grpc))
+    intents = IntentService(database, stripe)
+    refunds = RefundService(database, stripe, orders)
+    webhooks = WebhookService(database, settings.webhook_secrets(), refunds, orders)
+    worker.handle(PROCESS_EVENT, webhooks.process, parked=webhooks.parked)
+    worker.handle("create_refund", refunds.create)
+    worker.handle("report_refund", refunds.report)
+    return Application(
+        endpoints=WebhookRoutes(webhooks).endpoints(),
+        rpcs={
+            payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(
+                payments_pb2_grpc.add_PaymentsServiceServicer_to_server, PaymentsServicer(database, intents, refunds)
+            )
+        },
+    )

@@ -1,0 +1,34 @@
+"""What payments refuses, and why.
+
+Conflict ── PaymentCancelled, PaymentDiffers
+Unprocessable ── RefundExceedsCharge
+InvalidRequest ── InvalidEvent
+"""
+
+from reliability.errors import Conflict, InvalidRequest, Unprocessable
+
+__all__ = ["InvalidEvent", "PaymentCancelled", "PaymentDiffers", "RefundExceedsCharge"]
+
+
+class PaymentCancelled(Conflict):
+    """The order's payment was cancelled; there will be no intent for it."""
+
+    code, title = "payment_cancelled", "This payment was cancelled"
+
+
+class PaymentDiffers(Conflict):
+    """The same payment was asked for with another amount."""
+
+    code, title = "payment_differs", "This payment exists with another amount"
+
+
+class RefundExceedsCharge(Unprocessable):
+    """More would go back than came in."""
+
+    code, title = "refund_exceeds_charge", "The refunds would exceed what was charged"
+
+
+class InvalidEvent(InvalidRequest):
+    """Signed correctly, but not an event."""
+
+    code, title = "invalid_event", "The body is not an event"

@@ -1,0 +1,1 @@
+"""The payment intent of an order."""

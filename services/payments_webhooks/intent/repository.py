@@ -1,0 +1,109 @@
+"""Every statement on payments."""
+
+import asyncpg
+
+from reliability.postgres import Connection
+from services.payments_webhooks.intent.domain import Payment, PaymentState
+
+__all__ = ["by_intent", "by_order", "find", "insert", "insert_cancelled", "next_key", "set_intent", "set_state"]
+
+_COLUMNS = """
+id::text, order_id::text, attempt, amount, currency, email, state, stripe_key, payment_intent_id, client_secret,
+correlation_id, created_at
+"""
+
+
+def _payment(row: "asyncpg.Record | None") -> Payment | None:
+    return Payment(**{**row, "state": PaymentState(row["state"])}) if row else None
+
+
+async def insert(
+    connection: Connection, order_id: str, attempt: int, amount: int, currency: str, email: str, correlation_id: str
+) -> Payment:
+    """The payment of (order, attempt), made if it was not there."""
+    await connection.execute(
+        """
+        INSERT INTO payments (order_id, attempt, amount, currency, email, correlation_id)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (order_id, attempt) DO NOTHING
+        """,
+        order_id,
+        attempt,
+        amount,
+        currency,
+        email,
+        correlation_id,
+    )
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 AND attempt = $2", order_id, attempt
+    )
+    payment = _payment(row)
+    assert payment is not None  # there before, or inserted above
+    return payment
+
+
+async def insert_cancelled(connection: Connection, order_id: str, correlation_id: str) -> None:
+    """A tombstone: an order that was cancelled before it had a payment never gets one."""
+    await connection.execute(
+        """
+        INSERT INTO payments (order_id, attempt, amount, currency, email, state, correlation_id)
+        VALUES ($1, 1, 0, 'XXX', '', 'canceled', $2) ON CONFLICT (order_id, attempt) DO NOTHING
+        """,
+        order_id,
+        correlation_id,
+    )
+
+
+async def find(connection: Connection, payment_id: str, *, lock: bool = False) -> Payment | None:
+    """A payment by our id."""
+    suffix = " FOR UPDATE" if lock else ""
+    return _payment(await connection.fetchrow(f"SELECT {_COLUMNS} FROM payments WHERE id = $1{suffix}", payment_id))
+
+
+async def by_order(connection: Connection, order_id: str) -> Payment | None:
+    """The newest payment of an order."""
+    return _payment(
+        await connection.fetchrow(
+            f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 ORDER BY attempt DESC LIMIT 1", order_id
+        )
+    )
+
+
+async def by_intent(connection: Connection, intent_id: str, *, lock: bool = False) -> Payment | None:
+    """The payment that Stripe knows as `intent_id`."""
+    suffix = " FOR UPDATE" if lock else ""
+    return _payment(
+        await connection.fetchrow(f"SELECT {_COLUMNS} FROM payments WHERE payment_intent_id = $1{suffix}", intent_id)
+    )
+
+
+async def set_intent(connection: Connection, payment_id: str, intent_id: str, client_secret: str) -> None:
+    """Records the intent Stripe made; `creating` becomes `open`, any later state stays."""
+    await connection.execute(
+        """
+        UPDATE payments
+           SET payment_intent_id = $2, client_secret = $3, updated_at = now(),
+               state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
+         WHERE id = $1 AND (payment_intent_id IS NULL OR payment_intent_id = $2)
+        """,
+        payment_id,
+        intent_id,
+        client_secret,
+    )
+
+
+async def next_key(connection: Connection, payment: Payment) -> None:
+    """Gives up a key of Stripe's; concurrent losers give up the same one."""
+    await connection.execute(
+        "UPDATE payments SET stripe_key = stripe_key + 1, updated_at = now() WHERE id = $1 AND stripe_key = $2",
+        payment.id,
+        payment.stripe_key,
+    )
+
+
+async def set_state(connection: Connection, payment_id: str, state: PaymentState) -> None:
+    """Moves a payment on. `succeeded` and `canceled` are final: a late event cannot take them back."""
+    await connection.execute(
+        "UPDATE payments SET state = $2, updated_at = now() WHERE id = $1 AND state NOT IN ('succeeded', 'canceled')",
+        payment_id,
+        state,
+    )

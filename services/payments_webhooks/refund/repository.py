@@ -1,0 +1,90 @@
+"""Every statement on refunds."""
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from reliability.postgres import Connection
+
+__all__ = ["Refund", "by_stripe_id", "find", "find_by_key", "insert", "refunded", "settle"]
+
+_SELECT = """
+SELECT r.id::text, r.payment_id::text, p.order_id::text, p.payment_intent_id, r.amount, r.currency, r.reason, r.state,
+       r.stripe_refund_id, p.correlation_id, r.created_at
+  FROM refunds r JOIN payments p ON p.id = r.payment_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Money on its way back, in minor units."""
+
+    id: str
+    payment_id: str
+    order_id: str
+    payment_intent_id: str
+    amount: int
+    currency: str
+    reason: str
+    state: str
+    stripe_refund_id: str | None
+    correlation_id: str
+
+
+def _refund(row: "asyncpg.Record | None") -> Refund | None:
+    return Refund(**{key: value for key, value in row.items() if key != "created_at"}) if row else None
+
+
+async def find(connection: Connection, refund_id: str) -> Refund | None:
+    """A refund by our id."""
+    return _refund(await connection.fetchrow(f"{_SELECT} WHERE r.id = $1", refund_id))
+
+
+async def find_by_key(connection: Connection, key: str) -> Refund | None:
+    """A refund by the key its asker named it with."""
+    return _refund(await connection.fetchrow(f"{_SELECT} WHERE r.idempotency_key = $1", key))
+
+
+async def by_stripe_id(connection: Connection, stripe_id: str) -> Refund | None:
+    """A refund by Stripe's id."""
+    return _refund(await connection.fetchrow(f"{_SELECT} WHERE r.stripe_refund_id = $1", stripe_id))
+
+
+async def refunded(connection: Connection, payment_id: str) -> int:
+    """What of a payment has gone back or is on its way, in minor units."""
+    return int(
+        await connection.fetchval(
+            "SELECT coalesce(sum(amount), 0) FROM refunds WHERE payment_id = $1 AND state <> 'failed'", payment_id
+        )
+    )
+
+
+async def insert(connection: Connection, key: str, payment_id: str, amount: int, currency: str, reason: str) -> str:
+    """A new refund's id. The caller holds the payment's lock."""
+    return str(
+        await connection.fetchval(
+            """
+            INSERT INTO refunds (idempotency_key, payment_id, amount, currency, reason)
+            VALUES ($1, $2, $3, $4, $5) RETURNING id
+            """,
+            key,
+            payment_id,
+            amount,
+            currency,
+            reason,
+        )
+    )
+
+
+async def settle(connection: Connection, refund_id: str, stripe_id: str, state: str) -> bool:
+    """Records what Stripe says of a refund; True when it succeeded by this. `failed` may follow on `succeeded`."""
+    before = await connection.fetchval("SELECT state FROM refunds WHERE id = $1 FOR UPDATE", refund_id)
+    if before == "failed" or (before == "succeeded" and state == "pending"):
+        return False
+    await connection.execute(
+        "UPDATE refunds SET stripe_refund_id = $2, state = $3, updated_at = now() WHERE id = $1",
+        refund_id,
+        stripe_id,
+        state,
+    )
+    return bool(state == "succeeded" and before != "succeeded")

@@ -1,0 +1,79 @@
+"""The payments RPCs."""
+
+from typing import Any, TypeAlias, assert_never
+
+import grpc.aio
+
+from holdfast.payments.v1 import payments_pb2 as pb
+from holdfast.payments.v1 import payments_pb2_grpc
+from reliability.errors import FieldError, ValidationFailed
+from reliability.ids import is_id
+from reliability.postgres import Database
+from services.payments_webhooks import repository
+from services.payments_webhooks.intent.domain import PaymentState
+from services.payments_webhooks.intent.service import IntentService
+from services.payments_webhooks.refund.service import RefundService
+
+__all__ = ["PaymentsServicer"]
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
+    """Translates."""
+
+    def __init__(self, database: Database, intents: IntentService, refunds: RefundService) -> None:
+        self._database = database
+        self._intents = intents
+        self._refunds = refunds
+
+    async def CreateIntent(self, request: pb.CreateIntentRequest, context: Context) -> pb.CreateIntentResponse:
+        """See the proto."""
+        if request.amount.amount <= 0 or request.attempt <= 0:
+            raise ValidationFailed([FieldError("/amount", "amount and attempt must be positive")])
+        payment = await self._intents.create(
+            _order_id(request.order_id),
+            request.attempt,
+            request.amount.amount,
+            request.amount.currency,
+            request.email,
+        )
+        assert payment.payment_intent_id is not None  # create gives it or raises
+        assert payment.client_secret is not None  # a CHECK constraint ties it to the intent
+        return pb.CreateIntentResponse(payment_intent_id=payment.payment_intent_id, client_secret=payment.client_secret)
+
+    async def CancelIntent(self, request: pb.CancelIntentRequest, context: Context) -> pb.CancelIntentResponse:
+        """See the proto."""
+        state = await self._intents.cancel(_order_id(request.order_id))
+        match state:
+            case PaymentState.CANCELED:
+                return pb.CancelIntentResponse(status=pb.INTENT_STATUS_CANCELED)
+            case PaymentState.SUCCEEDED:
+                return pb.CancelIntentResponse(status=pb.INTENT_STATUS_SUCCEEDED)
+            case PaymentState.PROCESSING | PaymentState.OPEN | PaymentState.CREATING:
+                return pb.CancelIntentResponse(status=pb.INTENT_STATUS_PROCESSING)
+            case _:
+                assert_never(state)
+
+    async def RefundPayment(self, request: pb.RefundPaymentRequest, context: Context) -> pb.RefundPaymentResponse:
+        """See the proto."""
+        refund_id = await self._refunds.request(
+            request.idempotency_key,
+            request.payment_intent_id,
+            request.amount.amount,
+            request.amount.currency,
+            request.reason,
+        )
+        return pb.RefundPaymentResponse(refund_id=refund_id)
+
+    async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
+        """See the proto."""
+        async with self._database.connection() as connection:
+            parked, dead_letters = await repository.summary(connection)
+        return pb.GetSummaryResponse(parked_webhooks=parked, dead_letters=dead_letters)
+
+
+def _order_id(value: str) -> str:
+    if not is_id(value):
+        raise ValidationFailed([FieldError("/order_id", "is not an id")])
+    return value

@@ -1,0 +1,25 @@
+"""What payments reads from its environment."""
+
+from pydantic import Field, SecretStr, field_validator
+
+from reliability.settings import ServiceSettings
+
+__all__ = ["PaymentsSettings"]
+
+
+class PaymentsSettings(ServiceSettings):
+    """Payments calls Stripe and orders."""
+
+    orders_grpc: str
+    stripe_api_key: SecretStr = Field(min_length=8)
+    stripe_webhook_secret: SecretStr = Field(min_length=8)
+    stripe_api_base: str = "https://api.stripe.com"
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    def webhook_secrets(self) -> list[str]:
+        """All that are valid now: several while a secret is rotated, separated by commas."""
+        return [part.strip() for part in self.stripe_webhook_secret.get_secret_value().split(",") if part.strip()]

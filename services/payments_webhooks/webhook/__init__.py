@@ -1,0 +1,1 @@
+"""What Stripe tells: stored first, handled by a job."""
