@@ -1,0 +1,1 @@
+"""Stand-ins for the outside parties: they keep real books, and break on order."""

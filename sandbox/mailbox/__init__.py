@@ -1,0 +1,1 @@
+"""A mailbox that stands in for the outside world's mail servers."""

@@ -1,0 +1,1 @@
+"""Accounts of customers and staff, and telling the other services about customers."""

@@ -1,0 +1,62 @@
+"""The composition root of admin."""
+
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.notifications.v1 import notifications_pb2_grpc
+from holdfast.orders.v1 import orders_pb2_grpc
+from holdfast.payments.v1 import payments_pb2_grpc
+from reliability import rpc
+from reliability.asgi import authenticator
+from reliability.runtime import Application, Runtime
+from reliability.tokens import TokenVerifier
+from services.admin.dashboard import routes as dashboard_routes
+from services.admin.dashboard.service import DashboardService, Sources
+from services.admin.health import routes as health_routes
+from services.admin.health.service import HealthService
+from services.admin.relay import routes as relay_routes
+from services.admin.relay.service import Relay
+from services.admin.routes import NOTIFICATIONS, TABLE
+from services.admin.settings import AdminSettings
+from services.admin.traces import jobs as trace_jobs
+from services.admin.traces import routes as trace_routes
+from services.admin.traces.receiver import receiver
+from services.admin.traces.service import TraceService
+
+__all__ = ["build"]
+
+
+def build(runtime: Runtime[AdminSettings]) -> Application:
+    """Admin, ready to be served."""
+    settings, database = runtime.settings, runtime.database
+    channels = {
+        "catalog": runtime.channel(settings.catalog_grpc),
+        "orders": runtime.channel(settings.orders_grpc),
+        "payments-webhooks": runtime.channel(settings.payments_grpc),
+        "notifications": runtime.channel(settings.notifications_grpc),
+        "accounts": runtime.channel(settings.accounts_grpc),
+    }
+    sources = Sources(
+        orders_pb2_grpc.OrdersServiceStub(channels["orders"]),
+        payments_pb2_grpc.PaymentsServiceStub(channels["payments-webhooks"]),
+        notifications_pb2_grpc.NotificationsServiceStub(channels["notifications"]),
+        database,
+    )
+    relay = Relay({NOTIFICATIONS.full_name: channels["notifications"]}, database, runtime.cache)
+    traces = TraceService(database, retention_days=settings.span_retention_days)
+    trace_jobs.register(runtime.worker, traces)
+    accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
+
+    async def signing_keys() -> str:
+        request = accounts_pb2.GetSigningKeysRequest()
+        answer = await rpc.invoke(accounts.GetSigningKeys, request, step="accounts.GetSigningKeys", cap=2.0)
+        return answer.jwks_json
+
+    return Application(
+        endpoints=[
+            *relay_routes.endpoints(TABLE, relay),
+            *dashboard_routes.endpoints(DashboardService(sources), settings.shop_currency),
+            *trace_routes.endpoints(traces),
+            *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
+        ],
+        authenticate=authenticator(TokenVerifier(signing_keys), settings.public_url),
+        raw_routes=[receiver(traces)],
+    )

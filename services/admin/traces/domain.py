@@ -1,0 +1,108 @@
+"""What is kept of a span, and what must not be."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Self
+
+__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "kept_attributes"]
+
+_SECRET: Final = re.compile(
+    r"passw|secret|token|authori[sz]ation|cookie|api[._-]?key|credential|signature|\bcard\b|\bcvc\b|session[._-]?id",
+    re.IGNORECASE,
+)
+_MAX_TEXT: Final = 2048
+# Checkout tokens travel in the query, unsubscribe tokens in the path.
+_QUERY: Final = re.compile(r"\?[^\s#]*")
+_TOKEN_PATH: Final = re.compile(r"(/unsubscribe/)[^/?#\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span as it is stored. Times are in nanoseconds, `started_ns` since 1970."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    service: str
+    name: str
+    kind: str
+    started_ns: int
+    duration_ns: int
+    status: str
+    attributes: Mapping[str, Any]
+    links: Sequence[Mapping[str, str]]
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSpan:
+    """A span as it is read."""
+
+    span_id: str
+    parent_id: str | None
+    service: str
+    name: str
+    kind: str
+    started_at: datetime
+    duration_ns: int
+    status: str
+    attributes: Mapping[str, Any]
+    links: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """A trace in a list. `status` is error when any of its spans failed."""
+
+    trace_id: str
+    root: str
+    service: str
+    started_at: datetime
+    duration_ms: float
+    status: str
+    span_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of traces ended."""
+
+    started_at: datetime
+    trace_id: str
+
+    def encode(self) -> str:
+        """Opaque to clients."""
+        return base64.urlsafe_b64encode(f"{self.started_at.isoformat()} {self.trace_id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises `ValueError` for anything we did not encode."""
+        try:
+            started_at, trace_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
+            instant = datetime.fromisoformat(started_at)
+        except (binascii.Error, UnicodeError) as error:
+            raise ValueError("not a cursor") from error
+        if instant.tzinfo is None or not re.fullmatch("[0-9a-f]{32}", trace_id):
+            raise ValueError("not a cursor")
+        return cls(instant, trace_id)
+
+
+def kept_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes without those whose names look like secrets, and values without what may hold one."""
+    return {name: _kept(value) for name, value in attributes.items() if not _SECRET.search(name)}
+
+
+def _kept(value: Any) -> Any:
+    match value:
+        case str():
+            return _TOKEN_PATH.sub(r"\1-", _QUERY.sub("", value))[:_MAX_TEXT]
+        case list():
+            return [_kept(item) for item in value]
+        case dict():
+            return kept_attributes(value)
+        case _:
+            return value

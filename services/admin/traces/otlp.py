@@ -1,0 +1,92 @@
+"""OTLP messages as spans (https://opentelemetry.io/docs/specs/otlp)."""
+
+import base64
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2
+
+from services.admin.traces.domain import Span, kept_attributes
+
+__all__ = ["CORRELATION", "spans_of"]
+
+CORRELATION: Final = "correlation.id"
+_KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
+_STATUSES: Final = ("unset", "ok", "error")
+_MAX_DEPTH: Final = 4
+_YEAR_2200_NS: Final = 7_258_118_400 * 10**9
+
+
+def spans_of(request: ExportTraceServiceRequest) -> tuple[list[Span], int]:
+    """The spans of a request, and how many could not be used: without ids, or from an impossible time."""
+    spans: list[Span] = []
+    rejected = 0
+    for resource in request.resource_spans:
+        service = _service(resource.resource.attributes)
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                if _usable(span):
+                    spans.append(_span(span, service))
+                else:
+                    rejected += 1
+    return spans, rejected
+
+
+def _usable(span: trace_pb2.Span) -> bool:
+    ids = len(span.trace_id) == 16 and any(span.trace_id) and len(span.span_id) == 8 and any(span.span_id)
+    return bool(ids) and 0 < span.start_time_unix_nano < _YEAR_2200_NS and span.end_time_unix_nano < _YEAR_2200_NS
+
+
+def _span(span: trace_pb2.Span, service: str) -> Span:
+    attributes = dict(_pairs(span.attributes))
+    correlation = attributes.get(CORRELATION)
+    return Span(
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex() if len(span.parent_span_id) == 8 else None,
+        service=service,
+        name=_text(span.name)[:256],
+        kind=_KINDS[span.kind] if span.kind < len(_KINDS) else _KINDS[0],
+        started_ns=span.start_time_unix_nano,
+        # A clock that was set back during the span would make it negative.
+        duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
+        status=_STATUSES[span.status.code] if span.status.code < len(_STATUSES) else _STATUSES[0],
+        attributes=kept_attributes(attributes),
+        links=[{"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex()} for link in span.links],
+        correlation_id=correlation[:128] if isinstance(correlation, str) and correlation else None,
+    )
+
+
+def _service(attributes: Iterable[KeyValue]) -> str:
+    names = (pair.value.string_value for pair in attributes if pair.key == "service.name")
+    return _text(next(names, "") or "unknown")[:128]
+
+
+def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> Iterator[tuple[str, Any]]:
+    return ((_text(pair.key)[:256], _value(pair.value, depth)) for pair in attributes)
+
+
+def _value(value: AnyValue, depth: int) -> Any:
+    kind = value.WhichOneof("value")
+    plain = getattr(value, kind) if kind else None
+    match kind:
+        case "string_value":
+            return _text(value.string_value)
+        case "double_value" if not math.isfinite(value.double_value):
+            return str(value.double_value)  # JSON has no word for it
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case "array_value":
+            return [_value(item, depth + 1) for item in value.array_value.values] if depth < _MAX_DEPTH else None
+        case "kvlist_value":
+            return dict(_pairs(value.kvlist_value.values, depth + 1)) if depth < _MAX_DEPTH else None
+        case _:
+            return plain
+
+
+def _text(value: str) -> str:
+    """PostgreSQL stores no U+0000."""
+    return value.replace("\0", "") if "\0" in value else value

@@ -1,0 +1,101 @@
+"""Queries and answers of the trace routes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, field_validator
+
+from services.admin.traces.domain import Cursor, StoredSpan, TraceSummary
+
+__all__ = ["SpanItem", "TraceItem", "TraceList", "TraceQuery", "TraceResponse"]
+
+
+class TraceQuery(BaseModel):
+    """Traces of one flow, or the newest of all."""
+
+    correlation_id: str | None = Field(default=None, min_length=1, max_length=128)
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: str | None = Field(default=None, max_length=200)
+
+    @field_validator("cursor")
+    @classmethod
+    def _ours(cls, value: str | None) -> str | None:
+        if value is not None:
+            Cursor.decode(value)
+        return value
+
+    @property
+    def position(self) -> Cursor | None:
+        """Where the page begins."""
+        return Cursor.decode(self.cursor) if self.cursor else None
+
+
+class TraceItem(BaseModel):
+    """A trace in a list."""
+
+    trace_id: str
+    root: str
+    service: str
+    started_at: datetime
+    duration_ms: float
+    status: str
+    span_count: int
+
+    @classmethod
+    def of(cls, trace: TraceSummary) -> Self:
+        """The item for a summary."""
+        return cls(
+            trace_id=trace.trace_id,
+            root=trace.root,
+            service=trace.service,
+            started_at=trace.started_at,
+            duration_ms=round(trace.duration_ms, 3),
+            status=trace.status,
+            span_count=trace.span_count,
+        )
+
+
+class TraceList(BaseModel):
+    """A page of traces, the newest first."""
+
+    items: list[TraceItem]
+    next_cursor: str | None
+
+
+class SpanItem(BaseModel):
+    """A span. `links` name spans of other traces it continues."""
+
+    span_id: str
+    parent_id: str | None
+    service: str
+    name: str
+    kind: str
+    start: datetime
+    duration_ms: float
+    status: str
+    attributes: Mapping[str, Any]
+    links: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def of(cls, span: StoredSpan) -> Self:
+        """The item for a span."""
+        return cls(
+            span_id=span.span_id,
+            parent_id=span.parent_id,
+            service=span.service,
+            name=span.name,
+            kind=span.kind,
+            start=span.started_at,
+            duration_ms=round(span.duration_ns / 1e6, 3),
+            status=span.status,
+            attributes=span.attributes,
+            links=span.links,
+        )
+
+
+class TraceResponse(BaseModel):
+    """A whole trace, its spans in the order they started."""
+
+    trace_id: str
+    spans: list[SpanItem]

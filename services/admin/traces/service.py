@@ -1,0 +1,56 @@
+"""Keeps spans and finds them again."""
+
+from collections.abc import Sequence
+
+from reliability.postgres import Database
+from services.admin.traces import repository
+from services.admin.traces.domain import Cursor, Span, StoredSpan, TraceSummary
+from services.admin.traces.errors import NoSuchTrace
+
+__all__ = ["TraceService"]
+
+
+class TraceService:
+    """Uses plain connections: one statement needs no transaction, and a transaction would leave a span of its own."""
+
+    def __init__(self, database: Database, *, retention_days: int) -> None:
+        self._database = database
+        self._retention_days = retention_days
+
+    async def keep(self, spans: Sequence[Span]) -> None:
+        """Stores spans in one statement; sent twice, they are stored once."""
+        if spans:
+            async with self._database.connection() as connection:
+                await repository.add(connection, spans)
+
+    async def page(
+        self, correlation_id: str | None, cursor: Cursor | None, limit: int
+    ) -> tuple[list[TraceSummary], Cursor | None]:
+        """Up to `limit` traces, the newest first, and where the next page begins."""
+        async with self._database.connection() as connection:
+            found = (
+                await repository.of_correlation(connection, correlation_id, cursor, limit + 1)
+                if correlation_id
+                else await repository.newest(connection, cursor, limit + 1)
+            )
+        page = found[:limit]
+        more = len(found) > limit
+        return page, Cursor(page[-1].started_at, page[-1].trace_id) if more else None
+
+    async def spans(self, trace_id: str) -> list[StoredSpan]:
+        """The spans of a trace. Raises `NoSuchTrace`."""
+        async with self._database.connection() as connection:
+            spans = await repository.spans_of(connection, trace_id)
+        if not spans:
+            raise NoSuchTrace
+        return spans
+
+    async def prune(self) -> int:
+        """Deletes what is past retention; how many traces."""
+        pruned = 0
+        while True:
+            async with self._database.transaction("prune spans") as connection:
+                batch = await repository.prune(connection, self._retention_days)
+            pruned += batch
+            if not batch:
+                return pruned

@@ -1,0 +1,22 @@
+"""Composition root: settings and connections in, two edges and the schedule out."""
+
+from functools import partial
+
+from holdfast.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from reliability.runtime import Application, Runtime
+from services.catalog.products.routes import endpoints
+from services.catalog.products.service import ProductService
+from services.catalog.servicer import CatalogServicer
+from services.catalog.settings import CatalogSettings
+from services.catalog.stock import jobs
+from services.catalog.stock.service import StockService
+
+
+def build(runtime: Runtime[CatalogSettings]) -> Application:
+    """The catalog service."""
+    products = ProductService(runtime.database)
+    stock = StockService(runtime.database)
+    jobs.register(runtime.worker, stock, backstop=runtime.settings.hold_backstop)
+    descriptor = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
+    add = partial(catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogServicer(products, stock))
+    return Application(endpoints=endpoints(products), rpcs={descriptor: add})

@@ -1,0 +1,1 @@
+"""Products and categories, as the public and the cart see them."""

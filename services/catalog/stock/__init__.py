@@ -1,0 +1,1 @@
+"""Stock: promised to orders, taken by them, or given back."""

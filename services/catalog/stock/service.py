@@ -1,0 +1,143 @@
+"""Promising stock, taking it, giving it back. Every call may come twice, late, or beside another.
+
+                 ┌── ExtendHold
+                 ▼   │
+HoldStock ────> held ──CommitStock──> committed
+                 │                        ▲
+    ReleaseStock │ expire_holds           │ CommitStock, when the stock is still there
+                 ▼                        │
+ReleaseStock > released ──────────────────┘
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+from uuid import UUID
+
+import asyncpg
+
+from reliability.context import correlation_id
+from reliability.postgres import Connection, Database
+from services.catalog.stock import repository
+from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, same_lines, shortages, unknown_variants
+from services.catalog.stock.errors import (
+    HoldCommitted,
+    HoldLost,
+    HoldMismatch,
+    HoldReleased,
+    OrderCommitted,
+    OutOfStock,
+    UnknownHold,
+    UnknownVariant,
+)
+
+__all__ = ["StockService"]
+
+_BATCH: Final = 100
+
+
+class StockService:
+    """Each method is one transaction; a rolled back one leaves nothing, not even the hold's name."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def hold(self, key: HoldKey, lines: Sequence[Line], ttl: timedelta) -> datetime:
+        """Promises all `lines` or none; until when. Asking again for the same changes nothing.
+
+        Raises `OutOfStock`, `UnknownVariant`, `HoldReleased`, or `HoldMismatch` when the name is taken.
+        """
+        ids = [line.variant_id for line in lines]
+        async with self._database.transaction("hold stock") as connection:
+            claimed = await repository.claim(connection, key, ids, ttl, correlation_id())
+            if not claimed.fresh:
+                return await _same_hold(connection, key, claimed.hold, lines)
+            if places := unknown_variants(lines, claimed.stock):
+                raise UnknownVariant(lines, places)
+            if short := shortages(lines, claimed.stock):
+                raise OutOfStock(short)
+            await repository.take(connection, key, lines)
+            return claimed.hold.expires_at
+
+    async def extend(self, key: HoldKey, ttl: timedelta) -> datetime:
+        """Moves the end of a live hold to `ttl` from now unless it is later already; the end.
+
+        Raises `UnknownHold`, `HoldReleased` or `HoldCommitted` when there is no live hold.
+        """
+        async with self._database.transaction("extend hold") as connection:
+            if extended := await repository.extend(connection, key, ttl):
+                return extended.expires_at
+            hold = await repository.lock_hold(connection, key)
+        raise _not_live(hold)
+
+    async def release(self, key: HoldKey) -> None:
+        """Gives the stock of a hold back; one that never was is remembered as released.
+
+        Raises `HoldCommitted` when the stock was sold.
+        """
+        async with self._database.transaction("release stock") as connection:
+            was = await repository.release(connection, key, correlation_id())
+            match was:
+                case HoldState.HELD:
+                    await repository.put_back(connection, [key])
+                case HoldState.COMMITTED:
+                    raise HoldCommitted
+                case HoldState.RELEASED | None:
+                    return
+                case _:
+                    assert_never(was)
+
+    async def commit(self, key: HoldKey, customer_id: UUID | None) -> None:
+        """Takes the stock of a hold out of the warehouse; a released one is held anew first.
+
+        Raises `HoldLost` when that cannot be, and `OrderCommitted` when the order's stock was taken before.
+        """
+        try:
+            async with self._database.transaction("commit stock") as connection:
+                hold = await repository.lock_hold(connection, key)
+                if hold is None:
+                    raise HoldLost("There never was a hold of this name.")
+                match hold.state:
+                    case HoldState.COMMITTED:
+                        return
+                    case HoldState.RELEASED:
+                        await _hold_again(connection, key)
+                    case HoldState.HELD:
+                        pass
+                    case _:
+                        assert_never(hold.state)
+                await repository.commit(connection, key, customer_id, correlation_id())
+        except asyncpg.UniqueViolationError as error:
+            raise OrderCommitted from error
+
+    async def release_expired(self, backstop: timedelta) -> int:
+        """Gives back a batch of holds that ended more than `backstop` ago; how many. 0 when none is left."""
+        async with self._database.transaction("release expired holds") as connection:
+            ended = await repository.release_expired(connection, backstop, _BATCH)
+            if ended:
+                await repository.put_back(connection, ended)
+            return len(ended)
+
+
+async def _same_hold(connection: Connection, key: HoldKey, hold: Hold, lines: Sequence[Line]) -> datetime:
+    """The end of a hold that was made before, when it is the one asked for."""
+    if hold.state is HoldState.RELEASED:
+        raise HoldReleased
+    if not same_lines(lines, await repository.lines(connection, key)):
+        raise HoldMismatch
+    return hold.expires_at
+
+
+async def _hold_again(connection: Connection, key: HoldKey) -> None:
+    wanted = await repository.lines(connection, key)
+    if not wanted:
+        raise HoldLost("The hold was released before it was made.")
+    if short := shortages(wanted, await repository.lock_stock(connection, key)):
+        raise HoldLost("The hold had ended, and the stock was sold meanwhile.", short)
+    await repository.hold_again(connection, key)
+
+
+def _not_live(hold: Hold | None) -> UnknownHold | HoldReleased | HoldCommitted:
+    if hold is None:
+        return UnknownHold()
+    return HoldCommitted() if hold.state is HoldState.COMMITTED else HoldReleased()

@@ -1,0 +1,1 @@
+"""The public entrance: an Envoy configuration and what makes it whole."""

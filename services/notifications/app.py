@@ -1,0 +1,48 @@
+"""Composition root."""
+
+from email.utils import parseaddr
+from functools import partial
+
+from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from reliability.runtime import Application, Runtime
+from services.notifications.campaigns import jobs as campaign_jobs
+from services.notifications.campaigns.service import CampaignService
+from services.notifications.contacts.service import ContactService
+from services.notifications.mail import jobs as mail_jobs
+from services.notifications.mail.connections import SmtpServer
+from services.notifications.mail.mailer import Mailer
+from services.notifications.mail.service import MailService
+from services.notifications.mail.smtp import SmtpMailer
+from services.notifications.mail.templates import Templates
+from services.notifications.servicer import NotificationsServicer
+from services.notifications.settings import NotificationsSettings
+
+__all__ = ["build", "compose"]
+
+
+def build(runtime: Runtime[NotificationsSettings]) -> Application:
+    """Notifications with the mail server its settings name."""
+    settings = runtime.settings
+    server = SmtpServer.of(settings.mail_url)
+    return compose(runtime, SmtpMailer(server, settings.mail_from, connections=settings.mail_connections))
+
+
+def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Application:
+    """Notifications over any mailer."""
+    settings, database, templates = runtime.settings, runtime.database, Templates()
+    domain = parseaddr(settings.mail_from)[1].rpartition("@")[2]
+    mail = MailService(database, templates, mailer, domain=domain, retry_seconds=settings.mail_retry_seconds)
+    campaigns = CampaignService(
+        database,
+        templates,
+        mailer,
+        domain=domain,
+        retry_seconds=settings.mail_retry_seconds,
+        batch_size=settings.campaign_batch,
+        lanes=settings.campaign_lanes,
+    )
+    mail_jobs.register(runtime.worker, mail)
+    campaign_jobs.register(runtime.worker, campaigns)
+    servicer = NotificationsServicer(mail, campaigns, ContactService(database))
+    add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
+    return Application(rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add})

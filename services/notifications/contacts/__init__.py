@@ -1,0 +1,1 @@
+"""The copy of customers' addresses and consent that campaigns are addressed from."""

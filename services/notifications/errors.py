@@ -1,0 +1,34 @@
+"""The error tree of notifications.
+
+NotFound 404 ── NoSuchCampaign
+Conflict 409 ── NotSendable
+Unprocessable 422 ── UnknownTemplate, EmptyAudience
+"""
+
+from reliability.errors import Conflict, NotFound, Unprocessable
+
+__all__ = ["EmptyAudience", "NoSuchCampaign", "NotSendable", "UnknownTemplate"]
+
+
+class NoSuchCampaign(NotFound):
+    """The id names no campaign."""
+
+    code, title = "campaign_not_found", "There is no such campaign"
+
+
+class NotSendable(Conflict):
+    """Only a draft can be sent, and only once."""
+
+    code, title, grpc = "not_sendable", "This campaign is not a draft any more", "FAILED_PRECONDITION"
+
+
+class UnknownTemplate(Unprocessable):
+    """The name is no template's, or no template of the wanted kind."""
+
+    code, title = "unknown_template", "There is no such template"
+
+
+class EmptyAudience(Unprocessable):
+    """Nobody who consented is left to send it to."""
+
+    code, title = "empty_audience", "Nobody would get this campaign"

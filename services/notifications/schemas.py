@@ -1,0 +1,108 @@
+"""What a request may hold, and the words both edges check it with."""
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from reliability.errors import FieldError, ValidationFailed
+
+__all__ = [
+    "Address",
+    "CampaignDraft",
+    "CustomerChange",
+    "Line",
+    "MailRequest",
+    "check_address",
+    "check_line",
+    "checked",
+]
+
+M = TypeVar("M", bound=BaseModel)
+
+_MAX_HTML = 512 * 1024
+
+
+def check_line(value: str) -> str:
+    """One line of text: no control character, so nothing that could end a mail header and begin another."""
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+        message = "must be one line without control characters"
+        raise ValueError(message)
+    return value
+
+
+def check_address(value: str) -> str:
+    """A mail address in ASCII form; nobody is asked over the network whether it exists."""
+    try:
+        found = validate_email(value, check_deliverability=False, allow_smtputf8=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+    return found.ascii_email or found.normalized
+
+
+def _check_html(value: str) -> str:
+    if "\0" in value:
+        message = "must not contain the NUL character"
+        raise ValueError(message)
+    return value
+
+
+Line = Annotated[str, AfterValidator(check_line), Field(max_length=200)]
+Address = Annotated[str, AfterValidator(check_address), Field(max_length=254)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class MailRequest(_Request):
+    """`SendEmail`, its data not yet compared with the template."""
+
+    idempotency_key: str = Field(pattern=r"^[\x21-\x7e]{1,255}$")
+    to: Address
+    template: str = Field(max_length=64)
+    data: dict[str, Any]
+
+
+class CustomerChange(_Request):
+    """`RecordCustomerChanged`."""
+
+    customer_id: UUID
+    email: Address
+    name: Line
+    marketing_consent: bool
+    changed_at: datetime
+
+
+class AudienceFilter(_Request):
+    """Who gets a campaign."""
+
+    all: Literal[True]
+
+
+class CampaignDraft(_Request):
+    """`CreateCampaign`: a body is either a template's name or HTML."""
+
+    name: Line = Field(min_length=1)
+    subject: Line = Field(min_length=1)
+    template: str | None = Field(default=None, min_length=1, max_length=64)
+    html: Annotated[str, AfterValidator(_check_html), Field(min_length=1, max_length=_MAX_HTML)] | None = None
+    audience: AudienceFilter
+    staff_id: Line
+
+
+def checked(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:
+    """`values` as a `model`; raises `ValidationFailed` with a pointer to each bad field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ValidationFailed(
+            [
+                FieldError(prefix + "".join(f"/{part}" for part in problem["loc"]), problem["msg"])
+                for problem in error.errors()
+            ]
+        ) from None

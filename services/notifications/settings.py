@@ -1,0 +1,50 @@
+"""Typed environment of notifications."""
+
+from email.utils import parseaddr
+from ipaddress import ip_address
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, UrlConstraints, model_validator
+from pydantic_core import Url
+
+from reliability.settings import ServiceSettings
+from services.notifications.schemas import check_address, check_line
+
+__all__ = ["NotificationsSettings"]
+
+# smtp: in the clear; smtp+starttls: upgraded or not used at all; smtps: TLS from the first byte.
+MailUrl = Annotated[Url, UrlConstraints(allowed_schemes=["smtp", "smtp+starttls", "smtps"], host_required=True)]
+
+
+def _check_sender(value: str) -> str:
+    name, address = parseaddr(check_line(value))
+    check_address(address)
+    check_line(name)
+    return value
+
+
+class NotificationsSettings(ServiceSettings):
+    """What notifications reads beyond what every service does."""
+
+    mail_url: MailUrl
+    mail_from: Annotated[str, AfterValidator(_check_sender)]
+    mail_connections: int = Field(default=10, ge=1, le=100)
+    # The first wait after the server said "later"; the second is five times as long.
+    mail_retry_seconds: float = Field(default=30.0, gt=0)
+    campaign_batch: int = Field(default=50, ge=1, le=1000)
+    # How many batches of one campaign are queued or running at once: the rest of the worker is for other mail.
+    campaign_lanes: int = Field(default=2, ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> Self:
+        if self.mail_url.scheme == "smtp" and self.mail_url.password and not _is_loopback(self.mail_url.host or ""):
+            message = "mail_url would send its password in the clear: use smtps:// or smtp+starttls://"
+            raise ValueError(message)
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

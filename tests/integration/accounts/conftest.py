@@ -1,0 +1,102 @@
+"""Accounts as a whole, on a real database and cache."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import httpx
+import pytest_asyncio
+
+from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from reliability.errors import Unavailable
+from reliability.redis import Cache
+from reliability.rpc.status import DETAILS, to_status
+from reliability.runtime import Application, Runtime
+from services.accounts.app import build
+from services.accounts.settings import AccountsSettings
+
+PASSWORD = "correct horse battery staple"
+OWNER = "owner@holdfast.example"
+
+
+class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
+    """The receiving side of customer changes, which can be made to fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[notifications_pb2.RecordCustomerChangedRequest] = []
+        self.away = False
+
+    async def RecordCustomerChanged(  # noqa: N802
+        self,
+        request: notifications_pb2.RecordCustomerChangedRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> notifications_pb2.RecordCustomerChangedResponse:
+        if self.away:
+            code, details = to_status(Unavailable("away"))
+            await context.abort(code, "away", ((DETAILS, details),))
+        self.calls.append(request)
+        return notifications_pb2.RecordCustomerChangedResponse()
+
+
+@dataclass
+class Accounts:
+    """The service under test, its runtime and the receiver of its outbox."""
+
+    runtime: Runtime[AccountsSettings]
+    application: Application
+    http: httpx.AsyncClient
+    contacts: Contacts
+
+    async def login(self, email: str = OWNER, password: str = PASSWORD, client: str = "192.0.2.1") -> httpx.Response:
+        body = {"email": email, "password": password}
+        return await self.http.post("/api/auth/login", json=body, headers={"X-Client-Address": client})
+
+
+MakeAccounts = Callable[..., Awaitable[Accounts]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def make_accounts(
+    servers: Any,
+    cache: Cache,
+    runtime_for: Callable[..., Awaitable[Runtime[AccountsSettings]]],
+    client_for: Callable[[Application], httpx.AsyncClient],
+    serve_rpc: Callable[[Application], Awaitable[Callable[[str], grpc.aio.Channel]]],
+    monkeypatch: Any,
+) -> MakeAccounts:
+    """Builds the service, as in `await make_accounts(public_url="https://shop.test")`."""
+    del cache  # the limits start from zero
+
+    async def make(**overrides: object) -> Accounts:
+        contacts = Contacts()  # type: ignore[abstract]  # the others answer UNIMPLEMENTED
+        descriptor = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
+        connect = await serve_rpc(
+            Application(
+                rpcs={
+                    descriptor: lambda server: notifications_pb2_grpc.add_NotificationsServiceServicer_to_server(
+                        contacts, server
+                    )
+                }
+            )
+        )
+        values = {
+            "notifications_grpc": "localhost:1",
+            "signing_key_file": servers.tls / "signing.key",
+            "staff_email": OWNER,
+            "staff_password": PASSWORD,
+        }
+        runtime = await runtime_for("accounts", AccountsSettings, **(values | overrides))
+        monkeypatch.setattr(runtime, "channel", lambda _address: connect("accounts"))
+        application = build(runtime)
+        assert application.on_start is not None
+        await application.on_start()
+        return Accounts(runtime, application, client_for(application), contacts)
+
+    return make
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def accounts(make_accounts: MakeAccounts) -> Accounts:
+    """The service with its defaults."""
+    return await make_accounts()
