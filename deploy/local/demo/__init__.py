@@ -1,0 +1,1 @@
+"""The demonstration: a purchase the hard way, and each promise with what was observed."""
