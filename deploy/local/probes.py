@@ -1,6 +1,7 @@
 """Is it ready? Each probe is one quick question that answers False rather than raising."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 
 import asyncpg
@@ -9,8 +10,9 @@ from deploy.local.errors import ConfigurationFailure
 from deploy.local.ports import HOST
 from deploy.local.specs import Probe
 
-__all__ = ["http_ok", "postgres_answers", "valkey_answers"]
+__all__ = ["http_ok", "postgres_answers", "until_routed", "valkey_answers"]
 
+_ROUTED_SECONDS = 20.0
 _PATIENCE = 2.0  # seconds for one question
 
 
@@ -23,6 +25,16 @@ def http_ok(port: int, path: str) -> Probe:
         return answer.split(b" ")[1:2] == [b"200"]
 
     return ask
+
+
+async def until_routed(port: int, paths: Iterable[str]) -> None:
+    """Waits until the gateway has noticed that the service behind each path is there; the start's own limit ends it."""
+    for path in paths:
+        question = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode()
+        async with asyncio.timeout(_ROUTED_SECONDS):
+            # Envoy looks by itself, there is nothing to wait on.
+            while (await _exchange(port, question)).split(b" ")[1:2] in ([], [b"503"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 def valkey_answers(port: int, password: str) -> Probe:

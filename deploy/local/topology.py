@@ -17,7 +17,7 @@ from deploy.local.external import External, base_environment
 from deploy.local.identity import Identity
 from deploy.local.ports import HOST, SERVICES, Ports
 from deploy.local.postgres import Postgres
-from deploy.local.probes import http_ok, postgres_answers, valkey_answers
+from deploy.local.probes import http_ok, postgres_answers, until_routed, valkey_answers
 from deploy.local.specs import Action, Command, Job, Process, Stage, Step
 from deploy.local.state import ROOT, StateDir
 from deploy.local.valkey import Valkey
@@ -25,6 +25,15 @@ from deploy.local.valkey import Valkey
 __all__ = ["PARTS", "Site", "choose"]
 
 PARTS = ("postgres", "valkey", "stripe-sandbox", "mailbox", *SERVICES, "gateway")
+_PATHS = (
+    "/api/products",
+    "/api/cart",
+    "/api/stripe/webhook",
+    "/api/unsubscribe/none",
+    "/.well-known/jwks.json",
+    "/api/health",
+)
+SEEDED = ("catalog", "accounts")
 _ENVIRONMENT_NAMES = {"payments-webhooks": "PAYMENTS"}
 
 
@@ -77,7 +86,12 @@ class Site:
             *self._sandboxes(),
             *self._gateway(),
             *(step for service in SERVICES for step in self._service(service)),
+            Action("routes", self._routed, ("gateway", *SERVICES)),
         )
+
+    async def _routed(self) -> None:
+        # One path of each service; what it answers does not matter, only that the gateway lets it answer.
+        await until_routed(self.ports.of("gateway"), _PATHS)
 
     def endpoints(self, processes: dict[str, int]) -> Endpoints:
         """Where everything of this system is."""
@@ -155,6 +169,8 @@ class Site:
         render = (sys.executable, "-m", "services.gateway.render")
         yield Job("gateway configuration", Command(render, environment, output=configuration))
         envoy = (_envoy(), "-c", str(configuration), "--disable-hot-restart", "--concurrency", "2", "-l", "warning")
+        # Its access log is read with everybody else's lines, so it is not kept in a buffer for ten seconds.
+        envoy += ("--file-flush-interval-msec", "200")
         yield Process(
             "gateway",
             Command(envoy, self.environment),
@@ -171,6 +187,10 @@ class Site:
         owner = database_url(self.server_url, database_of(service), owner_of(service), password)
         migration = self._python(module, "migrate", **environment, MIGRATION_DATABASE_URL=owner)
         yield Job(migrate, migration, ("databases",))
+        started = migrate
+        if service in SEEDED:
+            started = f"seed {service}"
+            yield Job(started, self._python(f"{module}.seed", **environment), (migrate,))
         yield Process(
             service,
             self._python(module, "serve", **environment),
@@ -178,7 +198,7 @@ class Site:
             # The others send it their last spans.
             Stage.TELEMETRY if service == "admin" else Stage.SERVICES,
             (self.ports.http(service), self.ports.grpc(service)),
-            after=(migrate, *(("valkey",) if self.external.redis_url is None else ())),
+            after=(started, *(("valkey",) if self.external.redis_url is None else ())),
         )
 
     def _service_environment(self, service: str) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Idempotency keys and faults of the sandbox's API behave as Stripe documents, and as Stripe does on a bad day."""
 
 import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from tests.contract.stripe_sandbox_fixtures import (  # noqa: F401
 )
 
 pytestmark = pytest.mark.usefixtures("receiver")
+TABLES = ("objects", "outbox", "idempotency")
 KEY: Any = {"idempotency_key": "key-1"}
 INTENT: Any = {"amount": 1299, "currency": "usd", "metadata": {"order_id": "o-1"}}
 OTHER: Any = {**INTENT, "amount": 1300}
@@ -71,6 +75,31 @@ async def test_an_error_of_state_is_replayed(sandbox: Sandbox) -> None:
         if (await sandbox.api.v1.payment_intents.retrieve_async(intent.id)).status != "succeeded":
             await sandbox.pay(intent.id)
     assert (await sandbox.get("/_sandbox/ledger"))["refunds"]["count"] == 0
+
+
+async def test_a_refused_confirmation_leaves_nothing_behind(sandbox: Sandbox) -> None:
+    """An error of state undoes what the call had begun, here the payment method made from a token."""
+    intent = await sandbox.intent(confirm=True, payment_method="pm_card_visa")
+    with pytest.raises(stripe.InvalidRequestError):
+        await sandbox.api.v1.payment_intents.confirm_async(intent.id, {"payment_method": "pm_card_visa"}, KEY)
+    assert len((await sandbox.api.v1.payment_methods.list_async()).data) == 1
+
+
+@pytest.mark.parametrize("crash_point", ["objects WHEN NEW.kind = 'event'", "outbox", "idempotency"])
+async def test_effect_event_and_key_are_one_transaction(sandbox: Sandbox, tmp_path: Path, crash_point: str) -> None:
+    """Interrupted at any of its writes, a call has written nothing, and the same key does the work later."""
+    table, _, condition = crash_point.partition(" ")
+    with contextlib.closing(sqlite3.connect(tmp_path / "stripe.db", isolation_level=None)) as beside:
+        beside.execute(
+            f"CREATE TRIGGER crash BEFORE INSERT ON {table} {condition} BEGIN SELECT RAISE(ABORT, 'crash point'); END"
+        )
+        with pytest.raises(stripe.APIError):
+            await sandbox.api.v1.payment_intents.create_async(INTENT, KEY)
+        written = [beside.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in TABLES]
+        assert written == [0, 0, 0]
+        beside.execute("DROP TRIGGER crash")
+    await sandbox.api.v1.payment_intents.create_async(INTENT, KEY)
+    assert await sandbox.event_types() == ["payment_intent.created"]
 
 
 async def test_a_refused_parameter_does_not_use_up_the_key(sandbox: Sandbox) -> None:

@@ -223,7 +223,7 @@ async def alive(url: str, running: subprocess.Popen[bytes]) -> None:
 
 
 async def test_a_kill_loses_nothing(tmp_path: Path, receiver: Receiver, receiver_url: str) -> None:
-    """After kill -9 in a burst of calls, effect, event and idempotency record agree, and webhooks still arrive."""
+    """Killed in a burst and started again: effect, event and idempotency record agree, webhooks still arrive."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,0 +1,1 @@
+"""A believable pet-care shop to look at and to buy from."""
