@@ -170,10 +170,10 @@ class Site:
         yield Job("gateway configuration", Command(render, environment, output=configuration))
         envoy = (_envoy(), "-c", str(configuration), "--disable-hot-restart", "--concurrency", "2", "-l", "warning")
         # Its access log is read with everybody else's lines, so it is not kept in a buffer for ten seconds.
-        envoy += ("--file-flush-interval-msec", "200")
+        flush = ("--file-flush-interval-msec", "200")
         yield Process(
             "gateway",
-            Command(envoy, self.environment),
+            Command((*envoy, *flush), self.environment),
             http_ok(admin_port, "/ready"),
             Stage.EDGE,
             (port, admin_port),
