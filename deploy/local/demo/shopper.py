@@ -178,6 +178,11 @@ class Staff:
         answer: Json = (await self.http.get(f"/api/admin/email-campaigns/{campaign_id}/stats")).json()
         return answer
 
+    async def trace(self, trace_id: str) -> list[Json]:
+        """One trace, or none."""
+        answer = await self.http.get(f"/api/admin/traces/{trace_id}")
+        return [answer.json()] if answer.status_code == 200 else []
+
     async def traces(self, correlation_id: str) -> list[Json]:
         """Every trace of one flow, with its spans."""
         found = await self.http.get("/api/admin/traces", params={"correlation_id": correlation_id, "limit": 100})
