@@ -29,7 +29,7 @@ from deploy.local.ports import SERVICES
 from deploy.local.specs import Action, Command, Job, Process, Stage, Step
 from deploy.local.state import StateDir
 from deploy.local.supervisor import Supervisor
-from deploy.local.topology import PARTS, Site, choose
+from deploy.local.topology import PARTS, SEEDED, Site, choose
 
 # Writes "<name> up", and "<name> down" when asked to stop; the supervisor's probe looks for the first.
 STAND_IN = """
@@ -268,7 +268,9 @@ def test_the_plan_is_whole(site: Site) -> None:
         process, migration = plan[service], plan[f"migrate {service}"]
         assert isinstance(process, Process)
         assert isinstance(migration, Job)
-        assert migration.name in process.after
+        before = f"seed {service}" if service in SEEDED else migration.name
+        assert before in process.after
+        assert migration.name in (*process.after, *getattr(plan[before], "after", ()))
         assert "MIGRATION_DATABASE_URL" not in process.command.environment
         text = " ".join(process.command.environment.values())
         foreign = [password for name, password in site.secrets.runtime_passwords.items() if name != service]
@@ -280,7 +282,7 @@ def test_the_plan_is_whole(site: Site) -> None:
 def test_only_takes_what_is_needed(site: Site) -> None:
     """A part brings along what it waits for; an unknown one is an error that names the known ones."""
     names = {step.name for step in choose(site.plan(), ("catalog",))}
-    assert names == {"database files", "postgres", "databases", "valkey", "migrate catalog", "catalog"}
+    assert names == {"database files", "postgres", "databases", "valkey", "migrate catalog", "seed catalog", "catalog"}
     with pytest.raises(ConfigurationFailure, match="no such part: catalogue; there are postgres"):
         choose(site.plan(), ("catalogue",))
 
