@@ -13,6 +13,7 @@ _CURRENCIES: Final = frozenset(list_currencies())
 _REASONS: Final = {
     "out_of_stock": "We are sorry: something in your order sold out before your payment reached us, so we cannot "
     "send it. Your order is cancelled.",
+    "not_payable": "Your payment reached us after this order had ended, so we are sending it back.",
     "order_cancelled": "Your order was cancelled, so we are sending the whole amount back.",
     "duplicate": "You were charged twice for the same order. We are sorry; here is the second payment back.",
 }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     Connection = Any
 
-__all__ = ["Connection", "Database", "signal"]
+__all__ = ["Connection", "Database", "prepare", "signal"]
 
 _GONE = (
     OSError,
@@ -51,7 +51,8 @@ def signal(name: str) -> None:
         pending.add(name)
 
 
-async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Makes JSON columns speak Python values; the pool does this to each of its connections."""
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name, encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
@@ -104,7 +105,7 @@ class Database:
                     self._url,
                     min_size=1,
                     max_size=self._size,
-                    init=_prepare,
+                    init=prepare,
                     reset=_reset,
                     ssl=self._tls,
                     timeout=5,
