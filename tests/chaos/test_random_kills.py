@@ -87,8 +87,12 @@ async def _buy(system: System, delay: float) -> dict[str, Any]:
 async def _kill_at_random(system: System, chance: random.Random, stop: asyncio.Event) -> None:
     while not stop.is_set():
         victim = chance.choice(VICTIMS)
-        await asyncio.to_thread(lambda: system.wait_until_ready(victim, not_pid=system.kill(victim)))
+        await asyncio.to_thread(_kill, system, victim)
         try:
             await asyncio.wait_for(stop.wait(), chance.uniform(0.5, 1.5))
         except TimeoutError:
             continue
+
+
+def _kill(system: System, victim: str) -> None:
+    system.wait_until_ready(victim, not_pid=system.kill(victim))
