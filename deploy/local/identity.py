@@ -20,7 +20,8 @@ from deploy.local.errors import ConfigurationFailure
 __all__ = ["Identity", "before_exec", "unprivileged"]
 
 _ACCOUNTS = ("nobody", "postgres", "daemon")
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAP_DAC_OVERRIDE = 1
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
@@ -73,7 +74,8 @@ def before_exec(identity: Identity | None, death_signal: int) -> Callable[[], No
 def _become(identity: Identity, libc: ctypes.CDLL | None) -> None:
     capable = identity.pass_any_directory and libc is not None
     if capable and libc is not None:
-        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Without it access(2), which initdb asks about its own binary, would look past the capability.
+        libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(identity.gid)
     os.setuid(identity.uid)

@@ -1,0 +1,188 @@
+"""A post office to test in: notifications over a real mailbox."""
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from holdfast.notifications.v1 import notifications_pb2 as pb
+from reliability.runtime import Application, Runtime
+from sandbox.mailbox.faults import Fault, Faults, Order
+from sandbox.mailbox.message import Message as Received
+from sandbox.mailbox.store import Store
+from services.notifications.mail.domain import Message, Outcome
+from services.notifications.mail.mailer import Mailer
+from services.notifications.settings import NotificationsSettings
+
+EARLIER = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def money(amount: int) -> dict[str, Any]:
+    return {"amount": amount, "currency": "USD"}
+
+
+def order_data(**overrides: Any) -> dict[str, Any]:
+    """Valid data of an order confirmation."""
+    return {
+        "order_number": "HF-10042",
+        "customer_name": "Ada Lovelace",
+        "items": [{"title": "Salmon Kibble", "quantity": 2, "unit_price": money(3499), "line_total": money(6998)}],
+        "subtotal": money(6998),
+        "discount": money(0),
+        "shipping": money(500),
+        "tax": money(560),
+        "total": money(8058),
+        "shipping_address": {
+            "name": "Ada Lovelace",
+            "line1": "12 Garden Street",
+            "city": "Springfield",
+            "postal_code": "62704",
+            "region": "IL",
+            "country": "US",
+        },
+        **overrides,
+    }
+
+
+def confirmation(key: str = "order-confirmation:1", to: str = "ada@example.com", **data: Any) -> pb.SendEmailRequest:
+    return pb.SendEmailRequest(
+        idempotency_key=key, to=to, template="order_confirmation", data_json=json.dumps(order_data(**data))
+    )
+
+
+def marketing(key: str = "tips:1", to: str = "ada@example.com") -> pb.SendEmailRequest:
+    return pb.SendEmailRequest(idempotency_key=key, to=to, template="care_tips", data_json="{}")
+
+
+def customer(number: int = 1, *, consent: bool = True, changed_at: datetime = EARLIER, **fields: Any) -> Any:
+    """What accounts says of customer `number`."""
+    stamp = Timestamp()
+    stamp.FromDatetime(changed_at)
+    values = {"email": f"customer{number}@example.com", "name": f"Customer {number}", **fields}
+    return pb.RecordCustomerChangedRequest(
+        customer_id=str(uuid.UUID(int=number)), marketing_consent=consent, changed_at=stamp, **values
+    )
+
+
+@dataclass
+class Mailbox:
+    """The sandbox's mailbox, on this event loop."""
+
+    port: int
+    store: Store
+    faults: Faults
+
+    def order(self, fault: Fault, **options: Any) -> None:
+        self.faults.add(Order(fault=fault, **options))
+
+    def messages(self, to: str = "") -> list[Received]:
+        """Oldest first."""
+        return self.store.find(to=to)[::-1]
+
+    def recipients(self) -> list[str]:
+        return sorted(address for message in self.messages() for address in message.to)
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after this line happens, not even the worker's own bookkeeping."""
+
+
+@dataclass
+class CrashingMailer:
+    """Dies before or after the mail server got the mail; `when` says for which mails."""
+
+    inner: Mailer
+    when: Callable[[Message], bool]
+    after: bool
+
+    async def send(self, message: Message) -> Outcome:
+        if not self.when(message):
+            return await self.inner.send(message)
+        if self.after:
+            await self.inner.send(message)
+        raise Crash
+
+
+@dataclass
+class SwitchedMailer:
+    """The mailer of the running process; a test swaps it."""
+
+    inner: Mailer
+
+    async def send(self, message: Message) -> Outcome:
+        return await self.inner.send(message)
+
+
+@dataclass
+class Office:
+    """The service, its mailbox, and shortcuts."""
+
+    runtime: Runtime[NotificationsSettings]
+    application: Application
+    mailbox: Mailbox
+    mailer: SwitchedMailer
+    stub: Any = field(default=None)
+
+    async def work(self) -> int:
+        """Everything that is due now."""
+        return await self.runtime.worker.run_until_idle()
+
+    async def work_later(self) -> int:
+        """Everything that waits, as if its time had come."""
+        await self.execute("UPDATE jobs SET run_at = now() WHERE state = 'queued'")
+        await self.execute("UPDATE campaign_recipients SET retry_at = now() WHERE retry_at IS NOT NULL")
+        return await self.work()
+
+    async def recover(self) -> None:
+        """What the next worker does first when one has died: frees its jobs as if their leases had run out."""
+        await self.execute("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+        await self.runtime.worker._recover()
+
+    async def execute(self, statement: str, *values: object) -> str:
+        async with self.runtime.database.connection() as connection:
+            return str(await connection.execute(statement, *values))
+
+    async def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        async with self.runtime.database.connection() as connection:
+            return [dict(row) for row in await connection.fetch(statement, *values)]
+
+    async def email(self) -> dict[str, Any]:
+        """The only mail there is."""
+        (row,) = await self.rows("SELECT * FROM emails")
+        return row
+
+    async def counts(self) -> dict[str, int]:
+        """How many rows each table has."""
+        tables = ("emails", "jobs", "campaigns", "campaign_recipients", "contacts")
+        (row,) = await self.rows("SELECT " + ", ".join(f"(SELECT count(*) FROM {name}) AS {name}" for name in tables))
+        return row
+
+    async def customers(self, count: int) -> None:
+        """Consenting contacts 1 to `count`."""
+        for number in range(1, count + 1):
+            await self.stub.RecordCustomerChanged(customer(number))
+
+    async def draft(self, **fields: Any) -> str:
+        values: dict[str, Any] = {"name": "Autumn", "subject": "Autumn is here", "html": "<p>New coats</p>", **fields}
+        if "template" in fields:
+            del values["html"]
+        request = pb.CreateCampaignRequest(audience=pb.Audience(all=True), staff_id="staff-1", **values)
+        return str((await self.stub.CreateCampaign(request)).campaign_id)
+
+    async def send(self, campaign_id: str) -> Any:
+        return await self.stub.SendCampaign(pb.SendCampaignRequest(campaign_id=campaign_id, staff_id="staff-1"))
+
+    async def stats(self, campaign_id: str) -> dict[str, Any]:
+        """The states that are not zero, checked to add up."""
+        found = await self.stub.GetCampaignStats(pb.GetCampaignStatsRequest(campaign_id=campaign_id))
+        states = {name: getattr(found, name) for name in ("queued", "sent", "failed", "unknown", "suppressed")}
+        assert sum(states.values()) == found.recipients
+        return {"status": found.status, **{name: count for name, count in states.items() if count}}
+
+
+def later(seconds: float) -> datetime:
+    return EARLIER + timedelta(seconds=seconds)
