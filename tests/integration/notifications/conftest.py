@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability.errors import Problem
-from reliability.runtime import Application, Runtime
 from reliability.rpc.status import from_call
+from reliability.runtime import Application, Runtime
 from sandbox.mailbox import smtp
 from sandbox.mailbox.faults import Faults
 from sandbox.mailbox.store import Store
