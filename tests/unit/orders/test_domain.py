@@ -1,0 +1,53 @@
+"""What an order costs, and what it makes of money."""
+
+import pytest
+
+from services.orders.cart.cookie import Signer
+from services.orders.checkout.domain import ShippingMethod, cart_differences, price
+from services.orders.order.domain import OrderLine, OrderStatus, PaymentOutcome, outcome_of_payment
+
+
+def line(quantity: int, unit_price: int) -> OrderLine:
+    return OrderLine("v", "SKU", "Thing", quantity, unit_price)
+
+
+@pytest.mark.parametrize(
+    ("unit_price", "method", "total"),
+    [
+        (4999, ShippingMethod.STANDARD, 4999 + 499),
+        (5000, ShippingMethod.STANDARD, 5000),
+        (5000, ShippingMethod.EXPRESS, 5000 + 1299),
+    ],
+)
+def test_standard_shipping_is_free_from_fifty(unit_price: int, method: ShippingMethod, total: int) -> None:
+    """To the cent."""
+    assert price((line(1, unit_price),), method).total == total
+
+
+def test_only_a_pending_order_takes_money() -> None:
+    """Every other state sends it back."""
+    applied = [status for status in OrderStatus if outcome_of_payment(status) is PaymentOutcome.APPLIED]
+    assert applied == [OrderStatus.PENDING]
+
+
+def test_carts_differ_by_quantity_only() -> None:
+    """Both directions are told."""
+    assert cart_differences({"a": 1}, {"a": 1}) == []
+    assert cart_differences({"a": 1}, {"b": 2}) == [
+        {"variant_id": "a", "ordered": 1, "in_cart": 0},
+        {"variant_id": "b", "ordered": 0, "in_cart": 2},
+    ]
+
+
+def test_a_cart_cookie_cannot_be_forged() -> None:
+    """Another id, another purpose, another secret: no cart."""
+    signer = Signer("s" * 32, secure=True)
+    cart = "01890000-0000-7000-8000-000000000000"
+    cookie = signer.cart_cookie(cart)
+    assert "Secure" in cookie
+    assert "HttpOnly" in cookie
+    value = cookie.partition("=")[2].partition(";")[0]
+    assert signer.read_cart(value) == cart
+    assert signer.read_cart(value.replace("0189", "0190")) is None
+    assert signer.read_cart(f"{cart}.{signer.sign('checkout', cart)}") is None
+    assert Signer("t" * 32, secure=True).read_cart(value) is None
