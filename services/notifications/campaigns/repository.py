@@ -23,7 +23,6 @@ __all__ = [
     "frozen",
     "insert",
     "interrupted",
-    "lock",
     "record",
     "seconds_to_next",
     "start",
@@ -220,13 +219,11 @@ async def seconds_to_next(connection: Connection, batch: Batch) -> float | None:
     return None if found is None else max(0.0, float(found))
 
 
-async def lock(connection: Connection, campaign_id: str) -> None:
-    """Lets one batch at a time look whether it was the last."""
-    await connection.execute("SELECT FROM campaigns WHERE id = $1 FOR UPDATE", campaign_id)
-
-
 async def finish(connection: Connection, campaign_id: str) -> bool:
-    """Finishes a campaign that has no open recipient; the caller holds its lock."""
+    """Finishes a campaign that has no open recipient.
+
+    Batches commit their recipients before they ask: of two that end at once, the later statement sees both.
+    """
     return await connection.execute(_FINISH, campaign_id) == "UPDATE 1"
 
 

@@ -187,7 +187,6 @@ class CampaignService:
     async def _end(self, job: Job, batch: Batch, campaign: Frozen) -> None:
         """The lane goes on in any case; the batch is done when every recipient is settled."""
         async with self._database.transaction("end batch") as connection:
-            await repository.lock(connection, batch.campaign_id)
             await self._continue(connection, batch, campaign)
             wait = await repository.seconds_to_next(connection, batch)
             if wait is None:

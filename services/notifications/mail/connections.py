@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Self
+from urllib.parse import unquote
 
 import aiosmtplib
 from pydantic_core import Url
@@ -36,8 +37,8 @@ class SmtpServer:
             port=url.port or default,
             implicit_tls=url.scheme == "smtps",
             starttls=url.scheme == "smtp+starttls",
-            username=url.username,
-            password=url.password,
+            username=url.username and unquote(url.username),
+            password=url.password and unquote(url.password),
         )
 
     def client(self, name: str) -> aiosmtplib.SMTP:

@@ -1,5 +1,6 @@
 """Fixtures of the notifications suite."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -91,3 +92,15 @@ def anyone(office: Office) -> dict[str, Any]:
     """Stubs by the name on the caller's certificate."""
     stubs: dict[str, Any] = office.stub.stubs
     return stubs
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
+    """Waits until a condition holds, ten seconds at most."""
+
+    async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(10):
+            while not await condition():
+                await asyncio.sleep(0.01)
+
+    return wait
