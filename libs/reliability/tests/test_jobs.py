@@ -60,8 +60,7 @@ async def test_a_crash_counts_as_an_attempt_and_the_last_one_parks(database: Dat
         async with database.transaction() as connection:
             assert len(await queue.claim(connection, ["work"], 10, 30.0)) == 1
         await expire_leases(database)
-        async with database.transaction() as connection:
-            await queue.recover(connection)
+        await Worker(database)._recover()
     (row,) = await rows(database)
     assert (row["state"], row["attempt"]) == ("parked", 3)
 

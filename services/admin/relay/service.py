@@ -1,17 +1,18 @@
 """Calls the RPC behind a route, once where once is asked for."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from reliability import idempotency, rpc
+from reliability.cancellation import uninterrupted
+from reliability.deadline import extra_time
 from reliability.dedup import deduplicate
-from reliability.errors import LeaseLost, Unavailable
+from reliability.errors import Problem
 from reliability.logging import get_logger
 from reliability.postgres import Database
 from reliability.redis import Cache
@@ -19,6 +20,8 @@ from services.admin.relay.domain import STAFF_ID, RpcRoute
 from services.admin.relay.messages import to_json, to_message
 
 __all__ = ["Relay"]
+
+_GIVE_BACK_SECONDS: Final = 2.0
 
 _log = get_logger(__name__)
 
@@ -72,13 +75,18 @@ class Relay:
             claim = await idempotency.claim(connection, staff_id)
         try:
             yield claim
-        except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._release(claim)))
+        except BaseException as error:
+            await uninterrupted(self._give_back(claim, nothing_happened=_is_refusal(error)))
             raise
 
-    async def _release(self, claim: idempotency.Claim) -> None:
-        async with self._database.transaction("release key") as connection:
-            await claim.release(connection)
+    async def _give_back(self, claim: idempotency.Claim, *, nothing_happened: bool) -> None:
+        """After a refusal the key is as good as new; after anything else it stays bound to what was asked."""
+        try:
+            with extra_time(_GIVE_BACK_SECONDS):
+                async with self._database.transaction("give key back") as connection:
+                    await (claim.forget if nothing_happened else claim.release)(connection)
+        except Problem as problem:
+            _log.warning("key_not_given_back", code=problem.code)  # its lease ends by itself
 
     async def _store(self, claim: idempotency.Claim, status: int, body: Mapping[str, Any]) -> None:
         """Keeps the answer for a retry. The effect has happened: failing to note it must not turn it into an error."""
@@ -87,5 +95,10 @@ class Relay:
         try:
             async with self._database.transaction("store answer") as connection:
                 await claim.store(connection, status, body)
-        except (LeaseLost, Unavailable) as error:
-            _log.warning("answer_not_stored", code=error.code)
+        except Problem as problem:
+            _log.warning("answer_not_stored", code=problem.code)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the owner, or a guard before it, said no: then nothing was done."""
+    return isinstance(error, Problem) and error.status < 500

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
-__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "kept_attributes"]
+__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id", "kept_attributes"]
 
 _SECRET: Final = re.compile(
     r"passw|secret|token|authori[sz]ation|cookie|api[._-]?key|credential|signature|\bcard\b|\bcvc\b|session[._-]?id",
@@ -18,6 +18,11 @@ _MAX_TEXT: Final = 2048
 # Checkout tokens travel in the query, unsubscribe tokens in the path.
 _QUERY: Final = re.compile(r"\?[^\s#]*")
 _TOKEN_PATH: Final = re.compile(r"(/unsubscribe/)[^/?#\s]+")
+
+
+def is_trace_id(text: str) -> bool:
+    """Whether the text can name a trace (W3C Trace Context, section 3.2.2.3)."""
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Cursor:
             instant = datetime.fromisoformat(started_at)
         except (binascii.Error, UnicodeError) as error:
             raise ValueError("not a cursor") from error
-        if instant.tzinfo is None or not re.fullmatch("[0-9a-f]{32}", trace_id):
+        if instant.tzinfo is None or not is_trace_id(trace_id):
             raise ValueError("not a cursor")
         return cls(instant, trace_id)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from reliability.postgres import Database
 from services.admin.traces import repository
-from services.admin.traces.domain import Cursor, Span, StoredSpan, TraceSummary
+from services.admin.traces.domain import Cursor, Span, StoredSpan, TraceSummary, is_trace_id
 from services.admin.traces.errors import NoSuchTrace
 
 __all__ = ["TraceService"]
@@ -39,6 +39,8 @@ class TraceService:
 
     async def spans(self, trace_id: str) -> list[StoredSpan]:
         """The spans of a trace. Raises `NoSuchTrace`."""
+        if not is_trace_id(trace_id):
+            raise NoSuchTrace
         async with self._database.connection() as connection:
             spans = await repository.spans_of(connection, trace_id)
         if not spans:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from reliability.errors import DeadlineExceeded
 
-__all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "limit", "remaining"]
+__all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "extra_time", "limit", "remaining"]
 
 EXTERNAL_CAP = 8.0
 DATABASE_CAP = 10.0
@@ -39,6 +39,19 @@ def deadline_scope(seconds: float | None) -> Iterator[None]:
         return
     instant = time.monotonic() + seconds
     token = _deadline.set(instant if outer is None else min(outer, instant))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+@contextmanager
+def extra_time(seconds: float) -> Iterator[None]:
+    """Gives the block `seconds` of its own, also when the deadline has passed.
+
+    For giving back what is held, which is most needed when time is up.
+    """
+    token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
     finally:

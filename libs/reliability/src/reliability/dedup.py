@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry import metrics
 
+from reliability.deadline import CACHE_CAP, extra_time
 from reliability.errors import DuplicateRequest
 from reliability.fingerprint import fingerprint
 from reliability.ids import new_id
@@ -58,7 +59,7 @@ async def deduplicate(
     `claim.effect()` gives it back. Raises `DuplicateRequest` (429) with the seconds left.
     Without Redis the block runs: what must not happen twice is held by the database.
     """
-    key = f"dedup:{operation}:{user or '*'}:{fingerprint(operation, payload)}"
+    key = f"dedup:{operation}:{'*' if user is None else f'={user}'}:{fingerprint(operation, payload)}"
     owner = new_id()
     try:
         left = int(await cache.run("dedup claim", lambda client: client.eval(_CLAIM, 1, key, owner, str(ttl))))
@@ -83,6 +84,7 @@ async def deduplicate(
 
 async def _release(cache: Cache, key: str, owner: str) -> None:
     try:
-        await cache.run("dedup release", lambda client: client.eval(_RELEASE, 1, key, owner))
+        with extra_time(CACHE_CAP):  # the block may have failed because its time was up
+            await cache.run("dedup release", lambda client: client.eval(_RELEASE, 1, key, owner))
     except CacheUnavailable:
         _log.warning("dedup_release_failed", key=key)

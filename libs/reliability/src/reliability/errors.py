@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "Conflict",
+    "ControlFlow",
     "DeadlineExceeded",
     "DuplicateRequest",
     "FieldError",
@@ -59,6 +60,10 @@ class FieldError:
 
     pointer: str
     message: str
+
+
+class ControlFlow(Exception):
+    """Raised to leave a block early although nothing is wrong; no span counts it as an error."""
 
 
 class Problem(Exception):

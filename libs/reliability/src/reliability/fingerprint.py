@@ -33,4 +33,4 @@ def fingerprint(operation: str, payload: Any) -> str:
     text = json.dumps(
         [operation, _canonical(payload)], sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

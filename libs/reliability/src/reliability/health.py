@@ -1,6 +1,8 @@
 """Liveness never touches a dependency; readiness does."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -9,7 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 __all__ = ["Readiness", "health_routes"]
 
-Check = Callable[[], Awaitable[bool]]
+Check = Callable[[], Coroutine[Any, Any, bool]]
+_CHECK_SECONDS: Final = 0.8
 
 
 class Readiness:
@@ -22,10 +25,22 @@ class Readiness:
 
     async def report(self) -> tuple[bool, dict[str, str]]:
         """Ready or not, and each dependency as `up`, `down` or, when one can do without it, `degraded`."""
-        states = {name: "up" if await check() else "down" for name, check in self._required.items()}
+        names = [*self._required, *self._optional]
+        passed = await asyncio.gather(*map(_passes, (*self._required.values(), *self._optional.values())))
+        down = {name: "down" if name in self._required else "degraded" for name in names}
+        states = {name: "up" if up else down[name] for name, up in zip(names, passed, strict=True)}
         ready = not self.draining and "down" not in states.values()
-        states |= {name: "up" if await check() else "degraded" for name, check in self._optional.items()}
         return ready, states | ({"drain": "down"} if self.draining else {})
+
+
+async def _passes(check: Check) -> bool:
+    """Within a second: a probe must not fail because a dependency one can do without is slow to say so."""
+    running = asyncio.ensure_future(check())
+    try:
+        await asyncio.wait({running}, timeout=_CHECK_SECONDS)
+    finally:
+        running.cancel()
+    return running.done() and not running.cancelled() and running.exception() is None and running.result()
 
 
 def health_routes(readiness: Readiness) -> list[BaseRoute]:

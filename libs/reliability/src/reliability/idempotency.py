@@ -17,7 +17,13 @@ from typing import Any
 
 import orjson
 
-from reliability.errors import IdempotencyInProgress, IdempotencyKeyInvalid, IdempotencyKeyReused, LeaseLost
+from reliability.errors import (
+    ControlFlow,
+    IdempotencyInProgress,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    LeaseLost,
+)
 from reliability.postgres import Connection
 
 __all__ = ["STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
@@ -36,7 +42,7 @@ class Key:
     fingerprint: str
 
 
-class Replay(Exception):
+class Replay(ControlFlow):
     """The request was answered before; here is that answer."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -67,7 +73,7 @@ VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', now() + $6 * interval 
        SET fingerprint = excluded.fingerprint, lease = excluded.lease, lease_until = excluded.lease_until,
            expires_at = excluded.expires_at,
            status = NULL, headers = NULL, body = NULL, recovery_point = DEFAULT, data = DEFAULT
-     WHERE k.expires_at < now()
+     WHERE k.expires_at < now() AND (k.lease_until IS NULL OR k.lease_until < now())
 RETURNING recovery_point, data
 """
 _LOOK = """
@@ -115,9 +121,13 @@ class Claim:
     async def store(
         self, connection: Connection, status: int, body: Any, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Stores the answer (any JSON value) for good, in the transaction of the last effect. Raises `LeaseLost`."""
+        """Stores the answer (any JSON value, None for no body) in the transaction of the last effect.
+
+        Raises `LeaseLost`.
+        """
         if self.key:
-            await self._fenced(connection, _STORE, status, dict(headers or {}), orjson.dumps(body))
+            stored = b"" if body is None else orjson.dumps(body)
+            await self._fenced(connection, _STORE, status, dict(headers or {}), stored)
 
     async def release(self, connection: Connection) -> None:
         """Gives the lease back after a failure, so that a retry resumes at once instead of waiting for its end."""

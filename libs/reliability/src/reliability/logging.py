@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -31,10 +31,22 @@ def _identify(_logger: object, _method: str, event: Event) -> Event:
 
 def _redact(_logger: object, _method: str, event: Event) -> Event:
     """Secrets are kept out by not logging them; this is the net below."""
-    for key in event:
-        if any(word in key.lower() for word in _SECRET_WORDS):
-            event[key] = "[redacted]"
+    for key, value in event.items():
+        event[key] = _clean(key, value)
     return event
+
+
+def _clean(key: object, value: Any) -> Any:
+    """The value, or at any depth of mappings and lists what of it may be seen."""
+    if any(word in str(key).lower() for word in _SECRET_WORDS):
+        return "[redacted]"
+    match value:
+        case Mapping():
+            return {name: _clean(name, item) for name, item in value.items()}
+        case list():
+            return [_clean("", item) for item in value]
+        case _:
+            return value
 
 
 def setup_logging(service: str, level: str = "info", style: str = "json") -> None:

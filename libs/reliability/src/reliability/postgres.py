@@ -6,15 +6,17 @@ here acquiring ends with the request's deadline, and nesting is refused at once.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import orjson
 
 from reliability import deadline
+from reliability.cancellation import uninterrupted
 from reliability.errors import DeadlineExceeded, Unavailable
 from reliability.telemetry import span
 
@@ -35,10 +37,24 @@ _GONE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ConnectionDoesNotExistError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # the server's last words have arrived, the end of the connection has not
 )
+_CLEANUP_SECONDS: Final = 1.0
+_IDLE_MARGIN: Final = 5000
+_NOT_AVAILABLE: Final = "The database is not available; try again in a moment."
+_BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
-_held: ContextVar[bool] = ContextVar("postgres_connection_held", default=False)
-_signals: ContextVar[set[str] | None] = ContextVar("postgres_signals", default=None)
+
+@dataclass(slots=True)
+class _Hold:
+    """A connection that is in use, as the task that acquired it and those it started see it."""
+
+    active: bool = True
+    signals: set[str] = field(default_factory=set)
+
+
+_hold: ContextVar[_Hold | None] = ContextVar("postgres_connection_held", default=None)
 
 
 def signal(name: str) -> None:
@@ -46,9 +62,9 @@ def signal(name: str) -> None:
 
     A hint that saves a poll, nothing more: it is lost with the process.
     """
-    pending = _signals.get()
-    if pending is not None:
-        pending.add(name)
+    hold = _hold.get()
+    if hold is not None:
+        hold.signals.add(name)
 
 
 async def prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -69,14 +85,81 @@ async def _reset(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await connection.execute("ROLLBACK")
 
 
-async def _uninterrupted(step: Awaitable[object]) -> None:
-    """Waits for `step` even when the task is cancelled meanwhile, then lets the cancellation go on."""
-    running = asyncio.ensure_future(step)
+def _closed(connection: Connection) -> bool:
+    """Whether the connection is gone; asyncpg takes it from us when it loses it."""
     try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await running
-        raise
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _begin() -> str:
+    """BEGIN with the limits the server itself keeps, also when it hears no more from us."""
+    milliseconds = max(1, int(deadline.remaining(deadline.DATABASE_CAP) * 1000))
+    return (
+        f"BEGIN; SET LOCAL statement_timeout = {milliseconds}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds + _IDLE_MARGIN}"
+    )
+
+
+async def _rollback(connection: Connection) -> None:
+    """Undoes a transaction; a connection that cannot even do that is thrown away, which undoes it as well."""
+    if _closed(connection):
+        return
+    try:
+        await connection.execute("ROLLBACK", timeout=_CLEANUP_SECONDS)
+    except _BROKEN:
+        _terminate(connection)
+
+
+def _terminate(connection: Connection) -> None:
+    if not _closed(connection):
+        connection.terminate()
+
+
+async def _commit(connection: Connection) -> None:
+    """Commits. A block that swallowed a failed statement is told: PostgreSQL answers its COMMIT with ROLLBACK."""
+    try:
+        seconds = max(_CLEANUP_SECONDS, deadline.remaining(deadline.DATABASE_CAP))
+        outcome = await connection.execute("COMMIT", timeout=seconds)
+    except TimeoutError as error:
+        _terminate(connection)
+        message = "The database did not confirm the commit; try again in a moment."
+        raise Unavailable(message) from error
+    if outcome != "COMMIT":
+        message = "a statement of this transaction had failed, so nothing was committed: do not swallow its error"
+        raise RuntimeError(message)
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Errors of connecting."""
+    try:
+        yield
+    except _GONE as error:
+        raise Unavailable(_NOT_AVAILABLE) from error
+    except asyncpg.InterfaceError as error:
+        if "pool is clos" not in str(error):
+            raise
+        message = "The database connections are closed: this process is stopping."
+        raise Unavailable(message) from error
+
+
+@contextmanager
+def _lost(connection: Connection) -> Iterator[None]:
+    """Errors of a block that holds `connection`.
+
+    While it is open, a TimeoutError or a file that is not there came from somewhere else and passes.
+    """
+    try:
+        yield
+    except asyncpg.QueryCanceledError as error:  # statement_timeout, a moment before our own clock
+        raise DeadlineExceeded("database") from error
+    except (*_GONE, asyncpg.InterfaceError) as error:
+        foreign = isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ConnectionError)
+        if foreign and not _closed(connection):
+            raise
+        raise Unavailable(_NOT_AVAILABLE) from error
 
 
 class Database:
@@ -120,56 +203,58 @@ class Database:
 
         Raises `Unavailable` when the server is away, `DeadlineExceeded` when no connection was free in time.
         """
-        if _held.get():
+        outer = _hold.get()
+        if outer is not None and outer.active:
             message = "this task already holds a connection; pass it on instead of acquiring another"
             raise RuntimeError(message)
-        held, signals = _held.set(True), _signals.set(set())
+        hold = _Hold()
+        token = _hold.set(hold)
         try:
-            pool = self._pool or await self._open()
-            seconds = deadline.remaining(deadline.DATABASE_CAP)
-            if seconds <= 0:
-                raise DeadlineExceeded("database")
+            with _away():
+                pool, acquired = await self._acquire()
             try:
-                acquired = await pool.acquire(timeout=seconds)
-            except TimeoutError:
-                raise DeadlineExceeded("database pool") from None
-            try:
-                async with deadline.limit(deadline.DATABASE_CAP, "database"):
-                    yield acquired
+                with _lost(acquired):
+                    async with deadline.limit(deadline.DATABASE_CAP, "database"):
+                        yield acquired
             finally:
-                await _uninterrupted(pool.release(acquired))
-            self._tell(_signals.get() or ())
-        except _GONE as error:
-            message = "The database is not available; try again in a moment."
-            raise Unavailable(message) from error
-        except asyncpg.InterfaceError as error:
-            if "clos" in str(error):  # the connection died under us
-                message = "The database connection was lost; try again in a moment."
-                raise Unavailable(message) from error
-            raise
+                await uninterrupted(self._release(pool, acquired))
         finally:
-            _held.reset(held)
-            _signals.reset(signals)
+            hold.active = False
+            _hold.reset(token)
+        self._tell(hold.signals)
+
+    async def _acquire(self) -> "tuple[asyncpg.Pool[asyncpg.Record], PoolConnectionProxy[asyncpg.Record]]":
+        async with deadline.limit(deadline.DATABASE_CAP, "database pool"):
+            pool = self._pool or await self._open()
+            return pool, await pool.acquire()
+
+    async def _release(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", acquired: "PoolConnectionProxy[asyncpg.Record]"
+    ) -> None:
+        try:
+            await pool.release(acquired, timeout=_CLEANUP_SECONDS)
+        except _BROKEN:
+            # asyncpg has thrown the connection away. What the block did, it did: that is the caller's answer.
+            _terminate(acquired)
 
     @asynccontextmanager
     async def transaction(self, name: str = "transaction") -> AsyncIterator[Connection]:
         """One transaction, committed when the block ends and rolled back when it raises.
 
         `statement_timeout` follows the deadline inside the server too, so that a statement nobody waits
-        for any more does not hold its locks. It travels with BEGIN in one round trip.
+        for any more does not hold its locks. It travels with BEGIN in one round trip. Raises `RuntimeError`
+        when the block swallowed the error of a statement, which undoes the whole transaction.
         """
         with span(f"db {name}", db_system_name="postgresql"):
             async with self.connection() as connection:
-                milliseconds = max(1, int(deadline.remaining(deadline.DATABASE_CAP) * 1000))
-                await connection.execute(f"BEGIN; SET LOCAL statement_timeout = {milliseconds}")
                 try:
+                    await connection.execute(_begin())
                     yield connection
                 except BaseException:
-                    if not connection.is_closed():
-                        await _uninterrupted(connection.execute("ROLLBACK"))
+                    await uninterrupted(_rollback(connection))
                     raise
                 # A commit that was sent must be waited for: cancelling it leaves us not knowing.
-                await _uninterrupted(connection.execute("COMMIT"))
+                await uninterrupted(_commit(connection))
 
     def _tell(self, signals: Iterable[str]) -> None:
         for callback in [listener for name in signals for listener in self._listeners.get(name, [])]:

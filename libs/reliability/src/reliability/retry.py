@@ -35,18 +35,19 @@ async def retry(
     """`call()` until it succeeds, `attempts` times at most; the last error is raised as it was.
 
     A `Problem` that names its own `retry_after` is obeyed. No attempt starts that cannot begin before
-    the deadline (`budget` seconds at most).
+    the deadline; all of them share `budget` seconds, which the call finds as its deadline.
     """
-    for attempt in range(1, attempts + 1):
-        try:
-            return await call()
-        except Exception as error:
-            if attempt == attempts or not retryable(error):
-                raise
-            asked = error.retry_after if isinstance(error, Problem) and error.retry_after else 0.0
-            wait = max(asked, full_jitter(attempt, base=base, cap=cap))
-            if wait >= deadline.remaining(budget):
-                raise
-            await asyncio.sleep(wait)
+    with deadline.deadline_scope(budget):  # of all attempts together: a budget for each would add up
+        for attempt in range(1, attempts + 1):
+            try:
+                return await call()
+            except Exception as error:
+                if attempt == attempts or not retryable(error):
+                    raise
+                asked = error.retry_after if isinstance(error, Problem) and error.retry_after else 0.0
+                wait = max(asked, full_jitter(attempt, base=base, cap=cap))
+                if wait >= deadline.remaining(budget):
+                    raise
+                await asyncio.sleep(wait)
     message = "attempts must be at least 1"
     raise ValueError(message)

@@ -31,7 +31,12 @@ class Runtime(Generic[S]):
         self.tls = rpc.Tls(settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)
         self.database = Database(str(settings.database_url), size=settings.database_pool_size, application=name)
         self.cache = Cache(str(settings.redis_url))
-        self.worker = Worker(self.database, concurrency=settings.worker_concurrency, poll=settings.worker_poll_seconds)
+        self.worker = Worker(
+            self.database,
+            concurrency=settings.worker_concurrency,
+            poll=settings.worker_poll_seconds,
+            drain=settings.drain_seconds,
+        )
         self.readiness = Readiness({"postgres": self.database.ready}, {"redis": self.cache.ready})
         self._channels: list[grpc.aio.Channel] = []
 
@@ -67,6 +72,7 @@ class Application:
         """
         table = routes(self.endpoints, self.authenticate) if self.authenticate else routes(self.endpoints)
         application = Starlette(routes=[*health_routes(readiness), *self.raw_routes, *table])
+        application.router.redirect_slashes = False  # another path is another route, and here it is none
         return Edge(_Routed(application), request_seconds=request_seconds)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PostgresDsn, RedisDsn, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 __all__ = ["ServiceSettings", "load"]
 
@@ -49,9 +49,9 @@ def load(settings: type[S], **values: Any) -> S:
     except ValidationError as error:
         lines = [
             f"  {'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-            for problem in error.errors()
+            for problem in error.errors(include_input=False)
         ]
-        sys.stderr.write(
-            "These environment variables are missing or wrong (see .env.example):\n" + "\n".join(lines) + "\n"
-        )
-        raise SystemExit(78) from None
+    except SettingsError as error:  # a list or mapping that is no JSON; names the field, not the value
+        lines = [f"  {error}"]
+    sys.stderr.write("These environment variables are missing or wrong (see .env.example):\n" + "\n".join(lines) + "\n")
+    raise SystemExit(78)

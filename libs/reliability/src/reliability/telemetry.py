@@ -20,13 +20,14 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
 from reliability.context import bind_correlation_id, correlation_id
-from reliability.errors import Problem
+from reliability.errors import ControlFlow, Problem
 
 __all__ = [
     "CorrelationProcessor",
     "adopt_correlation",
     "carrier",
     "link_to",
+    "mark_error",
     "setup_telemetry",
     "shutdown_telemetry",
     "span",
@@ -99,12 +100,18 @@ def span(
         try:
             yield current
         except BaseException as error:
-            if isinstance(error, Problem):
-                current.set_attribute("error.type", error.code)
-            if not isinstance(error, Problem) or error.status >= 500:
-                # The message may quote a customer's data; the type is enough to find the log line.
-                current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            mark_error(current, error)
             raise
+
+
+def mark_error(current: trace.Span, error: BaseException) -> None:
+    """Marks a span by what ended its work; a `Problem` below 500 and a `ControlFlow` are no errors."""
+    if isinstance(error, ControlFlow):
+        return
+    current.set_attribute("error.type", error.code if isinstance(error, Problem) else type(error).__name__)
+    if not isinstance(error, Problem) or error.status >= 500:
+        # The message may quote a customer's data; the type is enough to find the log line.
+        current.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
 def adopt_correlation(value: str) -> None:

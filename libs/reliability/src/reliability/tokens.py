@@ -1,5 +1,6 @@
 """Verifies access tokens with the issuer's public keys; no call to the issuer per request."""
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +11,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from reliability.context import Principal
-from reliability.errors import Unauthenticated
+from reliability.errors import Problem, Unauthenticated
 
 __all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "TokenVerifier"]
 
@@ -65,8 +66,14 @@ class TokenVerifier:
         return decoded.claims
 
     async def _key_set(self, *, refresh: bool) -> KeySet:
-        stale = self._now() - self._fetched_at > _REFETCH_SECONDS
-        if self._keys is None or (refresh and stale):
-            self._keys = KeySet.import_key_set(orjson.loads(await self._fetch()))
-            self._fetched_at = self._now()
+        if self._keys is None:
+            self._keys = await self._fetched()
+        elif refresh and abs(self._now() - self._fetched_at) > _REFETCH_SECONDS:
+            with contextlib.suppress(Problem):  # the issuer is away: the keys we have decide
+                self._keys = await self._fetched()
         return self._keys
+
+    async def _fetched(self) -> KeySet:
+        # Noted before the call: a stream of bad tokens must not become a stream of calls to an issuer that is away.
+        self._fetched_at = self._now()
+        return KeySet.import_key_set(orjson.loads(await self._fetch()))

@@ -4,7 +4,9 @@ The checks run in one fixed order, so that every route answers a bad request the
 413, 401, 403, 415, 400 malformed JSON, 400 missing key, 422 fields. What comes after is the handler's.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -23,6 +25,7 @@ from reliability.errors import (
     IdempotencyKeyMissing,
     MalformedJson,
     MethodNotAllowed,
+    NotFound,
     PayloadTooLarge,
     PermissionDenied,
     Unauthenticated,
@@ -34,6 +37,10 @@ from reliability.fingerprint import fingerprint
 __all__ = ["MAX_BODY", "Access", "Answer", "Authenticate", "Call", "Endpoint", "KeyRule", "routes"]
 
 MAX_BODY: Final = 1024 * 1024
+_LENGTH: Final = re.compile(r"[0-9]+")
+_DIGITS: Final = 18
+# No body of ours is deeper than five; Python gives up at about a thousand, with an error that would be ours.
+_MAX_DEPTH: Final = 64
 
 
 class Access(Enum):
@@ -147,6 +154,8 @@ class _Resource:
             allowed = ", ".join(sorted({*self._methods, *({"HEAD"} if "GET" in self._methods else ())}))
             message = f"This path answers {allowed}."
             raise MethodNotAllowed(message, headers={"Allow": allowed})
+        if any("\0" in str(value) for value in request.path_params.values()):
+            raise NotFound  # PostgreSQL's text cannot hold it, so nothing is called that
         raw = await _read(request)
         await self._authorise(request, endpoint)
         call = Call(request, raw)
@@ -155,7 +164,7 @@ class _Resource:
             key = _key(request, endpoint, payload)
             call.body = _validate(endpoint.body, payload)
         else:
-            key = _key(request, endpoint, None)
+            key = _key(request, endpoint, hashlib.sha256(raw).hexdigest() if raw else None)
         if endpoint.query is not None:
             call.query = _validate(endpoint.query, dict(request.query_params))
         return await _run(endpoint, call, key)
@@ -187,14 +196,14 @@ async def _run(endpoint: Endpoint, call: Call, key: idempotency.Key | None) -> R
         answer = await endpoint.handler(call)
     except idempotency.Replay as replay:
         headers = {**replay.headers, "Idempotent-Replayed": "true"}
-        return Response(replay.body, replay.status, headers, "application/json")
+        return Response(replay.body, replay.status, headers, "application/json" if replay.body else None)
     return answer.response() if isinstance(answer, Answer) else answer
 
 
 async def _read(request: Request) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    if _LENGTH.fullmatch(declared) and (len(declared) > _DIGITS or int(declared) > MAX_BODY):
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
@@ -215,10 +224,31 @@ def _parse(request: Request, raw: bytes) -> Any:
     if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
         raise UnsupportedMediaType
     try:
-        return orjson.loads(raw)
+        payload = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         message = f"The body is not well-formed JSON: {error.msg} at position {error.pos}."
         raise MalformedJson(message) from None
+    if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _deeper(payload, _MAX_DEPTH):
+        message = f"The body is nested more than {_MAX_DEPTH} levels deep."
+        raise MalformedJson(message)
+    return payload
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [item for container in level for item in _items(container)]
+    return bool(level)
+
+
+def _items(value: Any) -> Iterable[Any]:
+    match value:
+        case dict():
+            return value.values()
+        case list():
+            return value
+        case _:
+            return ()
 
 
 def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key | None:
@@ -230,29 +260,39 @@ def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key 
             raise IdempotencyKeyMissing
         return None
     route = f"{endpoint.method} {request.url.path}"
-    return idempotency.Key(route, idempotency.parse(header), fingerprint(route, payload))
+    asked = f"{route}?{request.url.query}" if request.url.query else route
+    return idempotency.Key(route, idempotency.parse(header), fingerprint(asked, payload))
 
 
 def _validate(model: type[BaseModel], payload: Any) -> BaseModel:
-    if pointer := _nul(payload):
-        raise ValidationFailed([FieldError(pointer, "must not contain the NUL character")])
+    if errors := [FieldError(pointer, "must not contain the NUL character") for pointer in _nul(payload)]:
+        raise ValidationFailed(errors)
     try:
         return model.model_validate(payload)
     except ValidationError as error:
         raise ValidationFailed(
-            [FieldError("".join(f"/{part}" for part in problem["loc"]), problem["msg"]) for problem in error.errors()]
+            [FieldError("".join(map(_step, problem["loc"])), problem["msg"]) for problem in error.errors()]
         ) from None
 
 
-def _nul(value: Any, pointer: str = "") -> str:
-    """Where a string holds U+0000, which PostgreSQL's text cannot store."""
+def _step(part: object) -> str:
+    """One step of a JSON pointer (RFC 6901, section 3)."""
+    return "/" + str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _nul(value: Any, pointer: str = "") -> Iterator[str]:
+    """Where strings and keys hold U+0000, which PostgreSQL's text cannot store."""
     match value:
         case str():
-            return (pointer or "/") if "\0" in value else ""
+            if "\0" in value:
+                yield pointer
         case dict():
-            parts = ((f"{pointer}/{key}".replace("\0", "?"), [key, item]) for key, item in value.items())
-            return next((at for at, pair in parts for one in pair if _nul(one, at)), "")
+            for key, item in value.items():
+                at = pointer + _step(key.replace("\0", "?"))
+                yield from _nul(key, at)
+                yield from _nul(item, at)
         case list():
-            return next((found for at, item in enumerate(value) if (found := _nul(item, f"{pointer}/{at}"))), "")
+            for index, item in enumerate(value):
+                yield from _nul(item, f"{pointer}/{index}")
         case _:
-            return ""
+            return

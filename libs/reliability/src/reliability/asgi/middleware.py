@@ -3,6 +3,7 @@
 Pure ASGI: a `BaseHTTPMiddleware` would run the handler in another context and lose the context variables.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -11,12 +12,19 @@ import orjson
 from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from reliability import telemetry
-from reliability.context import client_address, correlation_id, correlation_scope, request_id
+from reliability.context import (
+    client_address,
+    correlation_id,
+    correlation_scope,
+    principal,
+    request_id,
+    sanitise_correlation_id,
+)
 from reliability.deadline import deadline_scope
 from reliability.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, Problem
-from reliability.ids import new_id
 from reliability.logging import get_logger
 
 __all__ = ["Edge", "problem_response"]
@@ -28,12 +36,14 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = get_logger(__name__)
+_MILLISECONDS = re.compile(r"[0-9]{1,9}")
 _duration = metrics.get_meter("reliability").create_histogram(
     "http.server.request.duration",
     unit="s",
     description="Duration of HTTP server requests",
     explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
 )
+_CLIENT_GONE = 499  # no answer anybody sees; what nginx logs for it
 _INTERNAL = ("/livez", "/readyz", "/metrics", "/v1/traces")
 
 
@@ -43,7 +53,7 @@ def problem_response(problem: Problem) -> tuple[int, list[tuple[bytes, bytes]], 
     if problem.retry_after is not None:
         headers.append((b"retry-after", str(max(1, -int(-problem.retry_after // 1))).encode()))
     headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    return problem.status, headers, orjson.dumps(problem.document(correlation_id()))
+    return problem.status, headers, orjson.dumps(problem.document(correlation_id()), default=str)
 
 
 def as_problem(error: Exception) -> Problem:
@@ -76,7 +86,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        request_id.set(headers.get("x-request-id") or new_id())
+        request_id.set(sanitise_correlation_id(headers.get("x-request-id")))
+        principal.set(None)
         client_address.set(headers.get("x-client-address") or (scope.get("client") or ("",))[0])
         with (
             correlation_scope(headers.get("x-correlation-id")),
@@ -89,7 +100,7 @@ class Edge:
 
     def _granted(self, headers: dict[str, str]) -> float:
         expected = headers.get("x-envoy-expected-rq-timeout-ms", "")
-        return min(self._seconds, int(expected) / 1000) if expected.isdigit() else self._seconds
+        return min(self._seconds, int(expected) / 1000) if _MILLISECONDS.fullmatch(expected) else self._seconds
 
 
 class _Exchange:
@@ -103,6 +114,8 @@ class _Exchange:
     async def run(self) -> None:
         try:
             await self._app(self._scope, self._receive, self._observe)
+        except ClientDisconnect:
+            self._status = _CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the edge answers every error there is
             await self._fail(error)
         finally:
@@ -116,6 +129,7 @@ class _Exchange:
 
     async def _fail(self, error: Exception) -> None:
         problem = as_problem(error)
+        telemetry.mark_error(self._span, problem if isinstance(error, Problem | HTTPException) else error)
         if problem.status >= 500:
             unforeseen = None if isinstance(error, Problem) else error
             _log.error("request_failed", code=problem.code, detail=problem.detail, exc_info=unforeseen)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from reliability.errors import LeaseLost
+from reliability.errors import ControlFlow, LeaseLost
 from reliability.postgres import Connection
 
 __all__ = ["Handler", "Job", "Park", "Run", "Snooze"]
@@ -15,7 +15,7 @@ class Park(Exception):
     """Trying again will not help: the job becomes a dead letter at once."""
 
 
-class Snooze(Exception):
+class Snooze(ControlFlow):
     """Not yet: the job comes back after `seconds`, and this attempt is not counted."""
 
     def __init__(self, seconds: float) -> None:

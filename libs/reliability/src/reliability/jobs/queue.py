@@ -16,10 +16,20 @@ from reliability.jobs.model import Job
 from reliability.postgres import Connection, signal
 from reliability.telemetry import carrier
 
-__all__ = ["DEFAULT_MAX_ATTEMPTS", "SIGNAL", "NewJob", "count_dead_letters", "enqueue", "enqueue_many", "redrive"]
+__all__ = [
+    "DEFAULT_MAX_ATTEMPTS",
+    "LOST",
+    "SIGNAL",
+    "NewJob",
+    "count_dead_letters",
+    "enqueue",
+    "enqueue_many",
+    "redrive",
+]
 
 SIGNAL = "jobs"
 DEFAULT_MAX_ATTEMPTS = 10
+LOST = "the worker that held it died or hung"
 
 _ENQUEUE = """
 INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
@@ -30,24 +40,28 @@ SELECT kind, payload, unique_key, order_key, max_attempts, now() + delay * inter
 RETURNING id
 """
 
-# Lost leases first: a worker that died had its attempt counted when it claimed.
+# A worker that died had its attempt counted when it claimed.
 _RECOVER = """
-UPDATE jobs
-   SET state = CASE WHEN attempt >= max_attempts THEN 'parked' ELSE 'queued' END,
-       finished_at = CASE WHEN attempt >= max_attempts THEN now() END,
-       lease_until = NULL, run_at = now(), last_error = 'the worker that held it died or hung'
- WHERE id IN (SELECT id FROM jobs WHERE state = 'running' AND lease_until < now() FOR UPDATE SKIP LOCKED)
-RETURNING id, kind, payload, attempt, max_attempts, fence, correlation_id, trace, state, last_error
+UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now(), last_error = $1
+ WHERE id IN (SELECT id FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt < max_attempts
+                 FOR UPDATE SKIP LOCKED)
 """
 
+_EXHAUSTED = """
+SELECT id, kind, payload, attempt, max_attempts, fence, correlation_id, trace
+  FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt >= max_attempts ORDER BY id LIMIT 100
+"""
+
+# The running one is looked for on both sides: ids are handed out before commits, and a redriven job has an old
+# one. Two claims at once may both miss it; then the unique index on running jobs refuses the second.
 _CLAIM = """
 WITH due AS (
     SELECT id FROM jobs AS candidate
      WHERE state = 'queued' AND run_at <= now() AND kind = ANY($1::text[])
        AND (order_key IS NULL OR NOT EXISTS (
             SELECT FROM jobs AS earlier
-             WHERE earlier.order_key = candidate.order_key AND earlier.id < candidate.id
-               AND earlier.state IN ('queued', 'running')))
+             WHERE earlier.order_key = candidate.order_key
+               AND (earlier.state = 'running' OR (earlier.state = 'queued' AND earlier.id < candidate.id))))
      ORDER BY run_at, id
      LIMIT $2
        FOR UPDATE SKIP LOCKED)
@@ -63,7 +77,7 @@ _HEARTBEAT = """
 UPDATE jobs SET lease_until = now() + $3 * interval '1 second'
   FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence)
  WHERE jobs.id = held.id AND jobs.fence = held.fence AND state = 'running'
-RETURNING jobs.id
+RETURNING jobs.id, jobs.fence
 """
 
 _GIVE_BACK = """
@@ -81,6 +95,11 @@ UPDATE jobs SET state = 'parked', lease_until = NULL, finished_at = now(), last_
  WHERE id = $1 AND fence = $2 AND state = 'running'
 """
 
+_PARK_LOST = """
+UPDATE jobs SET state = 'parked', lease_until = NULL, finished_at = now(), last_error = $3
+ WHERE id = $1 AND fence = $2 AND state = 'running' AND lease_until < now()
+"""
+
 _REDRIVE = """
 UPDATE jobs SET state = 'queued', finished_at = NULL, attempt = 0, run_at = now() WHERE id = $1 AND state = 'parked'
 """
@@ -93,6 +112,11 @@ DELETE FROM jobs WHERE id IN (
      LIMIT 10000)
 """
 
+_PRUNE_RUNS = """
+DELETE FROM job_runs WHERE id IN (
+    SELECT id FROM job_runs WHERE scheduled_for < now() - $1::int * interval '1 day' LIMIT 10000)
+"""
+
 _DEPTH = """
 SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
        count(*) FILTER (WHERE state = 'running') AS running,
@@ -101,11 +125,12 @@ SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
   FROM jobs WHERE state IN ('queued', 'running')
 """
 
-# The schedule's row lock lets one worker through; run row and job are born in the same statement.
+# The schedule's row lock lets one worker through; run row and job are born in the same statement. A next run
+# two periods away was noted by a clock that has been set back since: waiting for it would skip all in between.
 _FIRE = """
 WITH due AS (
     UPDATE job_schedules SET next_run_at = now() + $2 * interval '1 second'
-     WHERE name = $1 AND next_run_at <= now()
+     WHERE name = $1 AND (next_run_at <= now() OR next_run_at > now() + 2 * $2 * interval '1 second')
     RETURNING name, now() AS scheduled_for),
 run AS (
     INSERT INTO job_runs (job, scheduled_for) SELECT name, scheduled_for FROM due RETURNING id, job, scheduled_for)
@@ -164,6 +189,11 @@ async def enqueue(
     return bool(await enqueue_many(connection, [job]))
 
 
+def _storable(text: str) -> str:
+    """What PostgreSQL's text can hold: an error message may quote anything, NUL and lone surrogates included."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 def _job(row: "asyncpg.Record") -> Job:
     payload = row["payload"] if isinstance(row["payload"], dict) else json.loads(row["payload"])
     return Job(
@@ -183,16 +213,21 @@ async def claim(connection: Connection, kinds: Sequence[str], limit: int, lease:
     return [_job(row) for row in await connection.fetch(_CLAIM, kinds, limit, lease)]
 
 
-async def recover(connection: Connection) -> list[tuple[Job, str]]:
-    """Frees jobs whose lease ran out; returns those that thereby became dead letters, and why."""
-    rows = await connection.fetch(_RECOVER)
-    return [(_job(row), row["last_error"]) for row in rows if row["state"] == "parked"]
+async def recover(connection: Connection) -> list[Job]:
+    """Queues jobs whose lease ran out; returns those that died on their last attempt, for `park_lost`."""
+    await connection.execute(_RECOVER, LOST)
+    return [_job(row) for row in await connection.fetch(_EXHAUSTED)]
 
 
-async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[int]:
-    """Renews leases; ids of the jobs that are still ours."""
+async def park_lost(connection: Connection, job: Job) -> bool:
+    """Makes a job that died on its last attempt a dead letter; False when it lives, or another worker was first."""
+    return await connection.execute(_PARK_LOST, job.id, job.fence, LOST) == "UPDATE 1"
+
+
+async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[tuple[int, int]]:
+    """Renews leases; id and fence of the claims that are still ours."""
     rows = await connection.fetch(_HEARTBEAT, [job.id for job in held], [job.fence for job in held], lease)
-    return {row["id"] for row in rows}
+    return {(row["id"], row["fence"]) for row in rows}
 
 
 async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:
@@ -202,12 +237,12 @@ async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> Non
 
 async def fail(connection: Connection, job: Job, delay: float, error: str) -> None:
     """Lets the job be tried again after `delay` seconds."""
-    await connection.execute(_FAIL, job.id, job.fence, delay, error)
+    await connection.execute(_FAIL, job.id, job.fence, delay, _storable(error))
 
 
 async def park(connection: Connection, job: Job, error: str) -> bool:
     """Makes the job a dead letter; False when it is not ours any more."""
-    return await connection.execute(_PARK, job.id, job.fence, error) == "UPDATE 1"
+    return await connection.execute(_PARK, job.id, job.fence, _storable(error)) == "UPDATE 1"
 
 
 async def redrive(connection: Connection, job_id: int) -> bool:
@@ -225,6 +260,11 @@ async def count_dead_letters(connection: Connection) -> int:
 async def prune(connection: Connection, *, days: int = 1, unique_days: int = 90) -> int:
     """Deletes finished jobs past retention, 10,000 at most; keyed ones stay longer to keep their key taken."""
     return int((await connection.execute(_PRUNE, days, unique_days)).split()[-1])
+
+
+async def prune_runs(connection: Connection, *, days: int = 90) -> int:
+    """Deletes records of scheduled runs past retention, 10,000 at most."""
+    return int((await connection.execute(_PRUNE_RUNS, days)).split()[-1])
 
 
 async def depth(connection: Connection) -> tuple[int, int, float]:

@@ -9,22 +9,23 @@ lease lost
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-import asyncpg
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind
 
 from reliability import telemetry
+from reliability.cancellation import being_cancelled, uninterrupted
 from reliability.context import correlation_scope
 from reliability.deadline import deadline_scope
-from reliability.errors import LeaseLost, Problem
+from reliability.errors import DeadlineExceeded, LeaseLost, Problem, Unavailable
 from reliability.jobs import queue
 from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
-from reliability.retry import full_jitter
+from reliability.retry import full_jitter, retry
 
 __all__ = ["Worker"]
 
@@ -38,21 +39,41 @@ _age = _meter.create_gauge("reliability.jobs.oldest", unit="s", description="Age
 
 LEASE: Final = 30.0
 HOUSEKEEPING: Final = 10.0
+DRAIN: Final = 10.0
 _BACKOFF_BASE: Final = 0.5
 _BACKOFF_CAP: Final = 300.0
+_SETTLE_ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A job that is being run, and until when, on the loop's clock, its lease is worth renewing."""
+
+    job: Job
+    until: float
 
 
 class Worker:
     """A pool of handlers over one database's jobs."""
 
-    def __init__(self, database: Database, *, concurrency: int = 8, poll: float = 1.0, lease: float = LEASE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        concurrency: int = 8,
+        poll: float = 1.0,
+        lease: float = LEASE,
+        drain: float = DRAIN,
+    ) -> None:
         self._database = database
         self._concurrency = concurrency
         self._poll = poll
         self._lease = lease
+        self._drain_seconds = drain
         self._handlers: dict[str, Handler] = {}
         self._schedules: dict[str, Schedule] = {}
-        self._running: dict[int, tuple[Job, asyncio.Task[None]]] = {}
+        # By task, not by job: a job whose lease we lost may come back to us while the first run still ends.
+        self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._wake = asyncio.Event()
         database.listen(queue.SIGNAL, self._wake.set)
 
@@ -83,13 +104,14 @@ class Worker:
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                claimed = await self._guard(self._claim, default=0)
+                claimed = await self._guard("claim", self._claim, default=0)
                 if claimed < self._concurrency:
                     await self._wait(stopping)
         finally:
-            keeper.cancel()
             stopping.cancel()
             await self._drain()
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
 
     async def run_until_idle(self) -> int:
         """Runs everything that is due now, and what becomes due by it; the number of attempts made.
@@ -100,7 +122,7 @@ class Worker:
         while True:
             await self._fire_due()
             claimed = await self._claim()
-            tasks = [task for _, task in self._running.values()]
+            tasks = list(self._running)
             if not claimed and not tasks:
                 return attempts
             attempts += claimed
@@ -109,17 +131,21 @@ class Worker:
     async def _wait(self, stopping: "asyncio.Task[bool]") -> None:
         """Until a commit in this process signals work, a slot becomes free, or the poll is due."""
         waking = asyncio.create_task(self._wake.wait())
-        await asyncio.wait({stopping, waking}, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
-        waking.cancel()
+        try:
+            await asyncio.wait({stopping, waking}, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
         self._wake.clear()
 
-    async def _guard(self, step: Callable[[], Awaitable[T]], default: T) -> T:
-        """A worker outlives its database: what fails now is tried again at the next poll."""
+    async def _guard(self, name: str, step: Callable[[], Awaitable[T]], default: T) -> T:
+        """A worker outlives its database and its handlers' hooks: what fails now is tried again later."""
         try:
             return await step()
-        except (Problem, asyncpg.PostgresError, OSError) as error:
-            _log.warning("worker_step_failed", step=step.__name__, error=str(error))
-            return default
+        except Problem as error:
+            _log.warning("worker_step_failed", step=name, error=f"{type(error).__name__}: {error}")
+        except Exception:  # noqa: BLE001 - a hook may raise anything, and leases must be renewed all the same
+            _log.exception("worker_step_failed", step=name)
+        return default
 
     async def _claim(self) -> int:
         free = self._concurrency - len(self._running)
@@ -129,12 +155,13 @@ class Worker:
             jobs = await queue.claim(connection, list(self._handlers), free, self._lease)
         for job in jobs:
             task = asyncio.create_task(self._attempt(job), name=f"job:{job.kind}:{job.id}")
-            self._running[job.id] = (job, task)
-            task.add_done_callback(functools.partial(self._finished, job.id))
+            until = asyncio.get_running_loop().time() + self._handlers[job.kind].timeout + self._lease
+            self._running[task] = _Attempt(job, until)
+            task.add_done_callback(self._finished)
         return len(jobs)
 
-    def _finished(self, job_id: int, _task: "asyncio.Task[None]") -> None:
-        self._running.pop(job_id, None)
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._running.pop(task, None)
         self._wake.set()
 
     async def _attempt(self, job: Job) -> None:
@@ -153,26 +180,31 @@ class Worker:
                 async with asyncio.timeout(handler.timeout):
                     with deadline_scope(handler.timeout):
                         await handler.call(job)
-                await self._settle(self._complete, job)
-                _outcomes.add(1, {"kind": job.kind, "outcome": "done"})
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
+                if not being_cancelled():  # raised by a closed gRPC channel, say; nobody asked this job to stop
+                    await self._failed(handler, job, error)
+                    return
                 await self._settle(_give_back, job)
                 raise
             except Snooze as snooze:
                 await self._settle(functools.partial(_give_back, delay=snooze.seconds), job)
-            except LeaseLost:
-                _outcomes.add(1, {"kind": job.kind, "outcome": "lease_lost"})
-                _log.warning("job_lease_lost", job=job.id, kind=job.kind)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
                 await self._failed(handler, job, error)
+            else:
+                if not job.completed:
+                    await self._settle(_complete, job)
+                _outcomes.add(1, {"kind": job.kind, "outcome": "done"})
 
-    async def _failed(self, handler: Handler, job: Job, error: Exception) -> None:
+    async def _failed(self, handler: Handler, job: Job, error: BaseException) -> None:
+        """Records a failed attempt. Every statement is fenced: when the lease is lost, nothing changes."""
+        telemetry.mark_error(trace.get_current_span(), error)
         reason = f"{type(error).__name__}: {error}"[:500]
         dead = job.last_attempt or isinstance(error, Park)
-        _outcomes.add(1, {"kind": job.kind, "outcome": "parked" if dead else "failed"})
-        log = _log.error if dead else _log.warning
+        outcome = "lease_lost" if isinstance(error, LeaseLost) else "parked" if dead else "failed"
+        _outcomes.add(1, {"kind": job.kind, "outcome": outcome})
+        log = _log.error if outcome == "parked" else _log.warning
         log(
-            "job_parked" if dead else "job_failed",
+            f"job_{outcome}",
             job=job.id,
             kind=job.kind,
             attempt=job.attempt,
@@ -188,18 +220,16 @@ class Worker:
             await self._settle(lambda connection, job: queue.fail(connection, job, wait, reason), job)
 
     async def _settle(self, step: Callable[[Connection, Job], Awaitable[None]], job: Job) -> None:
-        """Records how an attempt ended; when even that fails, the lease runs out and tells."""
-        if job.completed:
-            return
+        """Records how an attempt ended; when even that fails a few times, the lease runs out and tells."""
 
-        async def record() -> None:
+        async def once() -> None:
             async with self._database.transaction("settle job") as connection:
                 await step(connection, job)
 
-        await asyncio.shield(asyncio.create_task(self._guard(record, default=None)))
+        async def record() -> None:
+            await retry(once, retryable=_passing, attempts=_SETTLE_ATTEMPTS)
 
-    async def _complete(self, connection: Connection, job: Job) -> None:
-        await job.complete(connection)
+        await uninterrupted(self._guard("settle", record, default=None))
 
     async def _park(self, connection: Connection, handler: Handler, job: Job, reason: str) -> None:
         if await queue.park(connection, job, reason) and handler.parked is not None:
@@ -208,17 +238,17 @@ class Worker:
     async def _keep(self, stop: asyncio.Event) -> None:
         """Renews leases and recovers lost ones, three times per lease; fires schedules at each poll."""
         if self._schedules:
-            while not await self._guard(self._plan, default=False):  # noqa: ASYNC110 - the database tells nobody
+            while not await self._guard("plan", self._plan, default=False):  # noqa: ASYNC110 - the database tells nobody
                 await asyncio.sleep(self._poll)
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not stop.is_set():
             if loop.time() >= due:
                 due = loop.time() + min(self._lease / 3, HOUSEKEEPING)
-                await self._guard(self._heartbeat, default=None)
-                await self._guard(self._recover, default=None)
-                await self._guard(self._observe, default=None)
-            await self._guard(self._fire_due, default=None)
+                await self._guard("heartbeat", self._heartbeat, default=None)
+                await self._guard("recover", self._recover, default=None)
+                await self._guard("observe", self._observe, default=None)
+            await self._guard("fire", self._fire_due, default=None)
             await asyncio.sleep(self._poll)
 
     async def _plan(self) -> bool:
@@ -227,23 +257,36 @@ class Worker:
         return True
 
     async def _heartbeat(self) -> None:
-        held = [job for job, _ in self._running.values()]
+        # A handler that is deaf to its timeout keeps its slot, not its job: another worker shall have that.
+        now = asyncio.get_running_loop().time()
+        held = {task: attempt.job for task, attempt in self._running.items() if attempt.until > now}
         if not held:
             return
         async with self._database.connection() as connection:
-            ours = await queue.heartbeat(connection, held, self._lease)
-        for job in held:
-            if job.id not in ours and job.id in self._running and not job.completed:
-                self._running[job.id][1].cancel()
+            ours = await queue.heartbeat(connection, list(held.values()), self._lease)
+        for task, job in held.items():
+            if (job.id, job.fence) not in ours and not job.completed:
+                task.cancel()
 
     async def _recover(self) -> None:
         async with self._database.transaction("recover leases") as connection:
-            for job, reason in await queue.recover(connection):
-                _log.error("job_parked", job=job.id, kind=job.kind, attempt=job.attempt, error=reason)
-                handler = self._handlers.get(job.kind)
-                if handler and handler.parked:
-                    await handler.parked(connection, job, reason)
+            dead = await queue.recover(connection)
+        for job in dead:  # each by itself: a hook that fails must not hold up the others
+            await self._guard("park lost job", functools.partial(self._bury, job), default=None)
         self._wake.set()
+
+    async def _bury(self, job: Job) -> None:
+        handler = self._handlers.get(job.kind)
+        with (
+            correlation_scope(job.correlation_id),
+            telemetry.span(f"park {job.kind}", parent={}, links=telemetry.link_to(job.trace)),
+        ):
+            async with self._database.transaction("park lost job") as connection:
+                if not await queue.park_lost(connection, job):
+                    return
+                if handler and handler.parked:
+                    await handler.parked(connection, job, queue.LOST)
+            _log.error("job_parked", job=job.id, kind=job.kind, attempt=job.attempt, error=queue.LOST)
 
     async def _observe(self) -> None:
         async with self._database.connection() as connection:
@@ -272,16 +315,28 @@ class Worker:
         processed = 0
         while True:
             async with self._database.transaction("prune jobs") as connection:
-                deleted = await queue.prune(connection)
+                deleted = await queue.prune(connection) + await queue.prune_runs(connection)
             processed += deleted
             if not deleted:
                 return Run(processed)
 
     async def _drain(self) -> None:
-        tasks = [task for _, task in self._running.values()]
-        for task in tasks:
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never gives its job back
+        if not self._running:
+            return
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, deaf = await asyncio.wait(list(self._running), timeout=self._drain_seconds)
+        for task in deaf:
+            _log.error("job_ignores_drain", task=task.get_name())
+
+
+def _passing(error: Exception) -> bool:
+    return isinstance(error, Unavailable | DeadlineExceeded)
+
+
+async def _complete(connection: Connection, job: Job) -> None:
+    await job.complete(connection)
 
 
 async def _give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:

@@ -1,5 +1,6 @@
 """Calling another service: mutual TLS, the deadline and the ids go along, failures come back as problems."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,7 @@ import grpc.aio
 from opentelemetry.trace import SpanKind
 
 from reliability import deadline, telemetry
+from reliability.cancellation import being_cancelled
 from reliability.context import correlation_id, request_id
 from reliability.errors import DeadlineExceeded, Problem, Unavailable
 from reliability.retry import retry
@@ -81,6 +83,12 @@ async def invoke(
                 return await method(request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise from_call(error, step) from error
+            except asyncio.CancelledError as error:
+                if being_cancelled():
+                    raise
+                # grpc.aio cancels the calls of a channel that is closed; nobody asked this task to stop.
+                message = f"The connection of {step} was closed; try again in a moment."
+                raise Unavailable(message) from error
 
     return await retry(once, retryable=_away, attempts=attempts, base=0.1, cap=1.0, budget=cap)
 

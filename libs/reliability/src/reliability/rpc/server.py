@@ -27,6 +27,7 @@ from reliability.rpc.status import DETAILS, to_status
 __all__ = ["EVERYBODY", "build_server"]
 
 EVERYBODY = "*"
+_SHORT = 200  # for people with grpcurl; the whole detail is in the status details
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 _log = get_logger(__name__)
@@ -65,6 +66,9 @@ def _rules(services: Iterable[ServiceDescriptor], access: Any) -> dict[str, froz
     rules: dict[str, frozenset[str]] = {}
     for service in services:
         for method in service.methods:
+            if method.client_streaming or method.server_streaming:
+                message = f"{method.full_name} is a stream; only unary methods are guarded"
+                raise ValueError(message)
             callers = frozenset(method.GetOptions().Extensions[access].callers)
             if not callers:
                 message = f"{method.full_name} does not say who may call it; add the access option to its proto"
@@ -111,9 +115,12 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str]) -> Behaviour:
                 with telemetry.span(name, SpanKind.SERVER, parent=metadata, rpc_system_name="grpc", rpc_method=name):
                     _admit(context, callers)
                     return await behaviour(request, context)
+            except grpc.aio.AbortError:
+                raise
             except Exception as error:  # noqa: BLE001 - every error becomes a status
-                code, details = to_status(_problem(error, name))
-                await context.abort(code, str(error) if isinstance(error, Problem) else "", ((DETAILS, details),))
+                problem = _problem(error, name)
+                code, details = to_status(problem)
+                await context.abort(code, problem.detail[:_SHORT], ((DETAILS, details),))
             finally:
                 _duration.record(
                     time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}

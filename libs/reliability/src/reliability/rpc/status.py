@@ -17,21 +17,27 @@ __all__ = ["DETAILS", "from_call", "to_status"]
 
 DETAILS: Final = "grpc-status-details-bin"
 _DOMAIN: Final = "holdfast"
+# gRPC refuses trailers over 8 KiB, and base64 adds a third: what is too long must not cost the code and status.
+_DETAIL_CHARACTERS: Final = 1000
+_EXTENSION_BYTES: Final = 3000
 
 
 def to_status(problem: Problem) -> tuple[grpc.StatusCode, bytes]:
     """The gRPC code of a problem, and the serialised `google.rpc.Status` for the trailers."""
     code = grpc.StatusCode[problem.grpc]
+    extensions = orjson.dumps(problem.extensions, default=str)
+    if len(extensions) > _EXTENSION_BYTES:
+        extensions = b"{}"
     info = ErrorInfo(
         reason=problem.code,
         domain=_DOMAIN,
         metadata={
             "title": problem.title,
             "status": str(problem.status),
-            "extensions": orjson.dumps(problem.extensions).decode(),
+            "extensions": extensions.decode(),
         },
     )
-    status = Status(code=code.value[0], message=problem.detail)
+    status = Status(code=code.value[0], message=problem.detail[:_DETAIL_CHARACTERS])
     status.details.add().Pack(info)
     if problem.retry_after is not None:
         retry = RetryInfo()

@@ -1,0 +1,81 @@
+"""What several of these tests look at the world with."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reliability import jobs
+from reliability.postgres import Database
+from reliability.redis import Cache
+from reliability.testing import FaultProxy
+
+
+@dataclass(frozen=True)
+class Distant:
+    """A database behind a network that can fail, and the same one seen directly."""
+
+    database: Database
+    near: Database
+    proxy: FaultProxy
+
+    async def notes(self) -> list[str]:
+        """What was committed."""
+        async with self.near.connection() as connection:
+            return [row["text"] for row in await connection.fetch("SELECT text FROM notes ORDER BY text")]
+
+    async def note(self, text: str) -> None:
+        """Commits one row through the proxy."""
+        async with self.database.transaction() as connection:
+            await connection.execute("INSERT INTO notes VALUES ($1)", text)
+
+
+@dataclass(frozen=True)
+class DistantCache:
+    """A cache behind a network that can fail, and the same one seen directly."""
+
+    cache: Cache
+    near: Cache
+    proxy: FaultProxy
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Returns when `condition` is true; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def put(database: Database, kind: str = "work", payload: dict[str, Any] | None = None, **options: Any) -> int:
+    """Enqueues one job; its id."""
+    async with database.transaction() as connection:
+        (job_id,) = await jobs.enqueue_many(connection, [jobs.NewJob(kind, payload or {}, **options)])
+        return job_id
+
+
+async def rows(database: Database, kind: str = "work") -> list[dict[str, Any]]:
+    """The jobs of a kind, oldest first."""
+    async with database.connection() as connection:
+        return [dict(row) for row in await connection.fetch("SELECT * FROM jobs WHERE kind = $1 ORDER BY id", kind)]
+
+
+async def row(database: Database, kind: str = "work") -> dict[str, Any]:
+    """The only job of a kind."""
+    (only,) = await rows(database, kind)
+    return only
+
+
+async def sql(database: Database, statement: str, *values: object) -> str:
+    """One statement, at once."""
+    async with database.connection() as connection:
+        return str(await connection.execute(statement, *values))
+
+
+async def expire_leases(database: Database) -> None:
+    """As if the worker had died half a minute ago."""
+    await sql(database, "UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+
+
+async def make_due(database: Database) -> None:
+    """As if every wait were over."""
+    await sql(database, "UPDATE jobs SET run_at = now() WHERE state = 'queued'")
