@@ -1,0 +1,86 @@
+"""A message's bytes: the same each time, 7-bit, and with no header that was smuggled in."""
+
+from datetime import UTC, datetime
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+
+import pytest
+
+from services.notifications.mail.domain import Message, Rendered
+from services.notifications.mail.mime import compose
+
+SENDER = "Holdfast <shop@holdfast.example>"
+
+
+def message(**changes: str) -> Message:
+    values = {
+        "to": "ada@example.com",
+        "name": "",
+        "subject": "Subject",
+        "html": "<p>Hello</p>",
+        "text": "Hello\n",
+        "message_id": "<1@holdfast.example>",
+        **changes,
+    }
+    content = Rendered(values["subject"], values["html"], values["text"])
+    date = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    return Message(values["to"], content, values["message_id"], "flow-1", date, values["name"])
+
+
+def read(raw: bytes) -> EmailMessage:
+    return BytesParser(policy=policy.default).parsebytes(raw)
+
+
+def test_the_same_message_has_the_same_bytes() -> None:
+    """A resend is the identical mail; another mail has another boundary."""
+    assert compose(message(), SENDER) == compose(message(), SENDER)
+    other = read(compose(message(message_id="<2@holdfast.example>"), SENDER))
+    assert other.get_boundary() != read(compose(message(), SENDER)).get_boundary()
+
+
+def test_headers() -> None:
+    """Who, to whom, what, when, and under which correlation id."""
+    mail = read(compose(message(name="Ada Lovelace"), SENDER))
+    assert mail["From"] == SENDER
+    assert mail["To"] == "Ada Lovelace <ada@example.com>"
+    assert mail["Date"] == "Tue, 24 Nov 2026 12:00:00 +0000"
+    assert mail["Message-ID"] == "<1@holdfast.example>"
+    assert mail["X-Correlation-ID"] == "flow-1"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_any_language_survives_seven_bits() -> None:
+    """Umlauts, emoji and long lines arrive as they were, over a server that knows ASCII only."""
+    raw = compose(
+        message(subject="Größe 🐕 " * 20, name="Zoë", html="<p>" + "ü" * 3000 + "</p>", text="日本語\n"), SENDER
+    )
+    assert raw.isascii()
+    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
+    mail = read(raw)
+    html, text = mail.get_body(("html",)), mail.get_body(("plain",))
+    assert html is not None
+    assert text is not None
+    assert mail["Subject"].strip() == ("Größe 🐕 " * 20).strip()
+    assert "ü" * 3000 in html.get_content()
+    assert text.get_content().strip() == "日本語"
+
+
+@pytest.mark.parametrize("field", ["subject", "name", "to", "message_id"])
+def test_no_header_can_be_smuggled_in(field: str) -> None:
+    """A line break in a field never becomes a header, even when the checks before it failed."""
+    try:
+        raw = compose(message(**{field: "ada@example.com\r\nBcc: eve@example.com"}), SENDER)
+    except ValueError:
+        return
+    assert read(raw)["Bcc"] is None
+
+
+@pytest.mark.parametrize("name", ['Ada "the" L', "Ada, Eve <eve@example.com>", "a@b.c", "<x>"])
+def test_a_name_is_only_a_name(name: str) -> None:
+    """A display name that looks like an address adds no recipient."""
+    mail = read(compose(message(name=name), SENDER))
+    assert [address.addr_spec for address in mail["To"].addresses] == ["ada@example.com"]
+    assert mail["To"].addresses[0].display_name == name
