@@ -22,10 +22,10 @@ from deploy.local.specs import Action, Command, Job, Process, Stage, Step
 from deploy.local.state import ROOT, StateDir
 from deploy.local.valkey import Valkey
 
-__all__ = ["PARTS", "Site", "choose"]
+__all__ = ["PARTS", "ROUTED", "Site", "choose"]
 
 PARTS = ("postgres", "valkey", "stripe-sandbox", "mailbox", *SERVICES, "gateway")
-_PATHS = (
+ROUTED = (
     "/api/products",
     "/api/cart",
     "/api/stripe/webhook",
@@ -91,7 +91,7 @@ class Site:
 
     async def _routed(self) -> None:
         # One path of each service; what it answers does not matter, only that the gateway lets it answer.
-        await until_routed(self.ports.of("gateway"), _PATHS)
+        await until_routed(self.ports.of("gateway"), ROUTED)
 
     def endpoints(self, processes: dict[str, int]) -> Endpoints:
         """Where everything of this system is."""

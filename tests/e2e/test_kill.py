@@ -8,7 +8,9 @@ import pytest
 from deploy.local.demo.observe import Observer
 from deploy.local.demo.shopper import Shopper, eventually
 from deploy.local.ports import SERVICES
+from deploy.local.probes import until_routed
 from deploy.local.system import System
+from deploy.local.topology import ROUTED
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -48,6 +50,8 @@ async def test_a_killed_service_loses_nothing(
     assert (orders, account["charges"], account["charged"]) == (1, 1, checkout["total"]["amount"])
     assert await observer.on_hand(variant) == (stock - 2, 0)
     assert len(await observer.messages(to=shopper.email)) == 1
+    # The gateway looks once a second who is back: what is tested next must not meet its 503.
+    await until_routed(system.ports.of("gateway"), ROUTED)
 
 
 def _kill(system: System, service: str) -> None:
