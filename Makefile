@@ -5,6 +5,8 @@ PORT_BASE ?= 8080
 export PORT_BASE
 BIN := .venv/bin
 READY := .venv/.ready
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-browser up down status logs check format generate verify lock bench chaos trace clean
@@ -43,13 +45,14 @@ logs: $(READY) ## follow the logs; SERVICE=orders, CORRELATION=id to narrow
 trace: $(READY) ## the tree of one correlation or trace id: make trace ID=...
 	@$(BIN)/python tools/trace.py "$(ID)"
 
-check: $(READY) ## format, lint, types, import contracts, protos, generated code
+check: $(READY) ## format, lint, types, import contracts, protos, generated code, manifests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
 	@cd proto && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	@$(MAKE) --no-print-directory verify
+	@$(BIN)/python -m pytest -q tests/manifests
 
 format: $(READY) ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -62,9 +65,9 @@ generate: $(READY) ## generate proto/gen
 verify: $(READY) ## fail when generated code is not current
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
 
-lock: $(READY) ## renew requirements.lock from requirements.in
-	@$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock requirements.in
+lock: $(READY) ## renew both requirements.lock from requirements.in
+	@$(COMPILE) --upgrade -o requirements.lock requirements.in
+	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
 
 bench: $(READY) ## ratios against floors and peers, measured in one run
 	@$(BIN)/python -m bench

@@ -1,0 +1,1 @@
+"""What runs in a cluster beside the services: waiting for a schema, and what a development cluster needs."""
