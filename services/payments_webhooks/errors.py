@@ -1,13 +1,13 @@
 """What payments refuses, and why.
 
 Conflict ── PaymentCancelled, PaymentDiffers
-Unprocessable ── RefundExceedsCharge
+Unprocessable ── AmountRefused, RefundExceedsCharge
 InvalidRequest ── InvalidEvent
 """
 
 from reliability.errors import Conflict, InvalidRequest, Unprocessable
 
-__all__ = ["InvalidEvent", "PaymentCancelled", "PaymentDiffers", "RefundExceedsCharge"]
+__all__ = ["AmountRefused", "InvalidEvent", "PaymentCancelled", "PaymentDiffers", "RefundExceedsCharge"]
 
 
 class PaymentCancelled(Conflict):
@@ -20,6 +20,12 @@ class PaymentDiffers(Conflict):
     """The same payment was asked for with another amount."""
 
     code, title = "payment_differs", "This payment exists with another amount"
+
+
+class AmountRefused(Unprocessable):
+    """Stripe takes no payment of this size, so nothing was begun: below 50 cents, say, or above what it can hold."""
+
+    code, title = "amount_refused", "This amount cannot be paid"
 
 
 class RefundExceedsCharge(Unprocessable):

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from reliability import deadline
 from reliability.errors import Unavailable
 from reliability.telemetry import span
+from services.payments_webhooks.errors import AmountRefused
 
 __all__ = ["ReplayedFailure", "Stripe"]
 
@@ -37,20 +38,25 @@ class Stripe:
     async def create_intent(
         self, key: str, amount: int, currency: str, email: str, metadata: Mapping[str, str]
     ) -> stripe.PaymentIntent:
-        """A payment intent, amount in minor units. Raises `Unavailable`, `ReplayedFailure`."""
-        return await self._call(
-            "stripe.payment_intents.create",
-            lambda: self._client.v1.payment_intents.create_async(
-                {
-                    "amount": amount,
-                    "currency": currency.lower(),
-                    "receipt_email": email,
-                    "metadata": dict(metadata),
-                    "automatic_payment_methods": {"enabled": True},
-                },
-                {"idempotency_key": key},
-            ),
-        )
+        """A payment intent, amount in minor units. Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`."""
+        try:
+            return await self._call(
+                "stripe.payment_intents.create",
+                lambda: self._client.v1.payment_intents.create_async(
+                    {
+                        "amount": amount,
+                        "currency": currency.lower(),
+                        "receipt_email": email,
+                        "metadata": dict(metadata),
+                        "automatic_payment_methods": {"enabled": True},
+                    },
+                    {"idempotency_key": key},
+                ),
+            )
+        except stripe.InvalidRequestError as error:
+            if error.code not in {"amount_too_small", "amount_too_large"}:
+                raise
+            raise AmountRefused(error.user_message or "") from error
 
     async def find_intent(self, payment_id: str) -> stripe.PaymentIntent | None:
         """The intent that carries our payment's id, if Stripe has one."""

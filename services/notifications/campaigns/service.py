@@ -11,6 +11,7 @@ from typing import Final
 from opentelemetry import metrics
 
 from reliability import jobs, telemetry
+from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
 from reliability.errors import FieldError, Unavailable, ValidationFailed
 from reliability.ids import is_id, new_id
@@ -32,7 +33,6 @@ from services.notifications.campaigns.domain import (
     state_after,
 )
 from services.notifications.campaigns.repository import Delivery
-from services.notifications.cancellation import uninterrupted
 from services.notifications.errors import EmptyAudience, NoSuchCampaign, NotSendable
 from services.notifications.mail.backoff import seconds_until_next
 from services.notifications.mail.domain import Category, Outcome, Verdict

@@ -7,6 +7,7 @@ from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from reliability import jobs, telemetry
+from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
 from reliability.errors import IdempotencyKeyReused, Unavailable
 from reliability.fingerprint import fingerprint
@@ -15,7 +16,6 @@ from reliability.jobs import Job, Snooze
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import retry
-from services.notifications.cancellation import uninterrupted
 from services.notifications.contacts import repository as contacts
 from services.notifications.mail import repository
 from services.notifications.mail.backoff import seconds_until_next

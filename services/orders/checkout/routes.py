@@ -45,5 +45,5 @@ class CheckoutRoutes:
         return Answer(await self._service.show(call.path("id"), call.query.token))
 
     async def _cancel(self, call: Call) -> Answer:
-        # Repeatable by nature: the order's own state replays the answer, no key is needed.
+        # No key is needed: the order's own state replays the answer.
         return Answer(await self._service.cancel(call.path("id"), call.query.token))

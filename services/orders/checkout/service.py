@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from reliability import idempotency, jobs
 from reliability.context import correlation_id
-from reliability.errors import Conflict, NotFound, Problem
+from reliability.errors import NotFound, Problem
 from reliability.idempotency import Claim
 from reliability.ids import is_id
 from reliability.postgres import Connection, Database
@@ -162,12 +162,15 @@ class CheckoutService:
             case OutOfStock.code:
                 await self._orders.cancel(order, problem.code)
                 await self._refuse(claim, OutOfStock(problem.detail, **problem.extensions))
+            case "amount_refused":
+                await self._orders.cancel(order, problem.code)
+                await self._refuse(claim, problem)
             case "hold_released" | "payment_cancelled":
                 await self._refuse(claim, CheckoutClosed("This checkout was cancelled; place the order anew."))
             case _:
                 raise problem
 
-    async def _refuse(self, claim: Claim, problem: Conflict) -> NoReturn:
+    async def _refuse(self, claim: Claim, problem: Problem) -> NoReturn:
         """Nothing was done under this key, so that it may be used again when the customer has looked."""
         async with self._database.transaction("refuse checkout") as connection:
             await claim.forget(connection)
@@ -178,23 +181,41 @@ class CheckoutService:
         return self._view(await self._find(order_id, token))
 
     async def cancel(self, order_id: str, token: str) -> CheckoutView:
-        """Ends a checkout that was not paid; the second call finds it ended. Raises `NotFound`, `PaymentInProgress`."""
-        order = await self._find(order_id, token)
-        if order.status is OrderStatus.PENDING:
-            await self._orders.cancel(order, "cancelled by the customer")
-            order = await self._find(order_id, token)
-        elif order.status is not OrderStatus.CANCELLED:
-            raise CheckoutClosed("The order is paid; it can no longer be cancelled here.")
-        return self._view(order)
+        """Ends a checkout that was not paid; the second call finds it ended.
+
+        Raises `NotFound`, `PaymentInProgress`, `CheckoutClosed`.
+        """
+        self._check(order_id, token)
+        async with self._database.transaction("claim cancellation") as connection:
+            claim = await idempotency.claim(connection, order_id, lease_seconds=_LEASE_SECONDS)
+            order = await orders.find(connection, order_id)
+            if order is None:
+                raise NotFound
+        try:
+            if order.status is OrderStatus.PENDING:
+                await self._orders.cancel(order, "cancelled by the customer")
+            elif order.status is not OrderStatus.CANCELLED:
+                raise CheckoutClosed("The order is paid; it can no longer be cancelled here.")
+        except Exception:
+            async with self._database.transaction("forget key") as connection:
+                await claim.forget(connection)  # what was refused may be asked again; what was done is found done
+            raise
+        async with self._database.transaction("answer cancellation") as connection:
+            view = self._view(await orders.find(connection, order_id) or order)
+            await claim.store(connection, 200, view.model_dump(mode="json"))
+        return view
 
     async def _find(self, order_id: str, token: str) -> Order:
-        if not (is_id(order_id) and self._signer.verify("checkout", order_id, token)):
-            raise NotFound
+        self._check(order_id, token)
         async with self._database.connection() as connection:
             order = await orders.find(connection, order_id)
         if order is None:
             raise NotFound
         return order
+
+    def _check(self, order_id: str, token: str) -> None:
+        if not (is_id(order_id) and self._signer.verify("checkout", order_id, token)):
+            raise NotFound
 
     def _view(self, order: Order) -> CheckoutView:
         return CheckoutView.of(order, self._signer.sign("checkout", order.id))

@@ -11,7 +11,7 @@ from typing import assert_never
 from reliability.context import correlation_id
 from reliability.errors import Unavailable
 from reliability.postgres import Database
-from services.payments_webhooks.errors import PaymentCancelled, PaymentDiffers
+from services.payments_webhooks.errors import AmountRefused, PaymentCancelled, PaymentDiffers
 from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
 from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe
@@ -85,9 +85,13 @@ class IntentService:
     async def _cancel_at_stripe(self, payment: Payment) -> PaymentState:
         # A payment still `creating` may have an intent we never heard of: asking for it again, by the same key,
         # tells its id, and only then is there something whose end Stripe can confirm.
-        known = await self._with_intent(payment)
-        assert known.payment_intent_id is not None  # _with_intent gives it or raises
-        state = state_of_intent(await self._stripe.cancel_intent(known.payment_intent_id))
+        try:
+            known = await self._with_intent(payment)
+        except AmountRefused:  # then there never was one
+            state = PaymentState.CANCELED
+        else:
+            assert known.payment_intent_id is not None  # _with_intent gives it or raises
+            state = state_of_intent(await self._stripe.cancel_intent(known.payment_intent_id))
         async with self._database.transaction("payment cancelled") as connection:
             # `succeeded` is the webhook's to write: with it goes the report to orders.
             if state in {PaymentState.CANCELED, PaymentState.PROCESSING}:
