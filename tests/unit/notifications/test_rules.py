@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reliability.cancellation import uninterrupted
 from services.notifications.campaigns.domain import Body, Recipient, RecipientState, cut, slot
 from services.notifications.campaigns.domain import state_after as recipient_after
-from reliability.cancellation import uninterrupted
 from services.notifications.mail.backoff import seconds_until_next
 from services.notifications.mail.domain import (
     GIVE_UP_SECONDS,
