@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from deploy.local.databases import database_url
 from libs.reliability.tests.support import Distant, DistantCache
+from reliability.exporting import CorrelationProcessor
 from reliability.migrations import PARTS, migrate
 from reliability.postgres import Database
 from reliability.redis import Cache
-from reliability.telemetry import CorrelationProcessor
 from reliability.testing import FaultProxy
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,7 +24,9 @@ from reliability.errors import (
     IdempotencyKeyReused,
     LeaseLost,
 )
-from reliability.postgres import Connection
+
+if TYPE_CHECKING:
+    from reliability.postgres import Connection
 
 __all__ = ["STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
 
@@ -111,7 +113,7 @@ class Claim:
     recovery_point: str = STARTED
     data: dict[str, Any] = field(default_factory=dict)
 
-    async def advance(self, connection: Connection, recovery_point: str, **data: Any) -> None:
+    async def advance(self, connection: "Connection", recovery_point: str, **data: Any) -> None:
         """Ends a phase: a retry resumes from here. Raises `LeaseLost` when another attempt took over."""
         if self.key:
             await self._fenced(connection, _ADVANCE, recovery_point, data)
@@ -119,7 +121,7 @@ class Claim:
         self.data.update(data)
 
     async def store(
-        self, connection: Connection, status: int, body: Any, headers: Mapping[str, str] | None = None
+        self, connection: "Connection", status: int, body: Any, headers: Mapping[str, str] | None = None
     ) -> None:
         """Stores the answer (any JSON value, None for no body) in the transaction of the last effect.
 
@@ -129,22 +131,22 @@ class Claim:
             stored = b"" if body is None else orjson.dumps(body)
             await self._fenced(connection, _STORE, status, dict(headers or {}), stored)
 
-    async def release(self, connection: Connection) -> None:
+    async def release(self, connection: "Connection") -> None:
         """Gives the lease back after a failure, so that a retry resumes at once instead of waiting for its end."""
         if self.key:
             await connection.execute(_RELEASE, self.scope, self.key, self.lease)
 
-    async def forget(self, connection: Connection) -> None:
+    async def forget(self, connection: "Connection") -> None:
         """Drops the key in the transaction that made sure nothing is left of the attempt: it may run again."""
         if self.key:
             await connection.execute(_FORGET, self.scope, self.key, self.lease)
 
-    async def _fenced(self, connection: Connection, statement: str, *values: object) -> None:
+    async def _fenced(self, connection: "Connection", statement: str, *values: object) -> None:
         if await connection.execute(statement, self.scope, self.key, self.lease, *values) != "UPDATE 1":
             raise LeaseLost
 
 
-async def claim(connection: Connection, client: str, *, lease_seconds: float = 30.0) -> Claim:
+async def claim(connection: "Connection", client: str, *, lease_seconds: float = 30.0) -> Claim:
     """Claims the running request's key for `client`, or resumes where an earlier attempt stopped.
 
     Raises `Replay` with the stored answer, `IdempotencyKeyReused` (422) for another body,
@@ -169,6 +171,6 @@ async def claim(connection: Connection, client: str, *, lease_seconds: float = 3
     return Claim(scope, key.value, lease, row["recovery_point"], row["data"])
 
 
-async def purge(connection: Connection) -> int:
+async def purge(connection: "Connection") -> int:
     """Deletes keys past retention, 10,000 at most; returns how many."""
     return int((await connection.execute(_PURGE)).split()[-1])

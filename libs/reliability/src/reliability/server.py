@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2
 from pydantic import PostgresDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reliability import rpc, settings, telemetry
+from reliability import exporting, rpc, settings
 from reliability.logging import get_logger, setup_logging
 from reliability.migrations import migrate
 from reliability.runtime import Application, Runtime
@@ -64,7 +64,7 @@ def main(
         sys.exit(migrate(str(url), migrations, parts))
     loaded = settings.load(settings_type)
     setup_logging(name, loaded.log_level, loaded.log_format)
-    telemetry.setup_telemetry(name, loaded.otel_exporter_otlp_endpoint)
+    exporting.setup_telemetry(name, loaded.otel_exporter_otlp_endpoint)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(name, loaded, build, access, serving=command == "serve"))
 
@@ -89,7 +89,7 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
         await stop.wait()
         runtime.readiness.draining = True
         _log.info("draining")
-    telemetry.shutdown_telemetry()
+    exporting.shutdown_telemetry()
     _log.info("stopped")
 
 

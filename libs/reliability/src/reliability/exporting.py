@@ -1,0 +1,53 @@
+"""Traces and metrics of a process, set up in one call.
+
+Spans leave over OTLP/HTTP; metrics are read at `/metrics`. Every span carries `correlation.id`, so one
+business flow can be found again across requests, jobs and webhooks that have traces of their own.
+"""
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from reliability.context import correlation_id
+
+__all__ = ["CorrelationProcessor", "setup_telemetry", "shutdown_telemetry"]
+
+
+class CorrelationProcessor(SpanProcessor):
+    """Puts the correlation id of the context on each span that starts in it."""
+
+    def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
+        """Called by the SDK when a span starts."""
+        del parent_context  # the flow's id travels in its own context variable
+        if value := correlation_id():
+            span.set_attribute("correlation.id", value)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Nothing to do."""
+
+
+def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0") -> None:
+    """Starts exporting spans to `<endpoint>/v1/traces`; without an endpoint spans are made but go nowhere.
+
+    Sampling follows the caller's `traceparent` and is 100 % where a trace starts here.
+    """
+    resource = Resource.create({"service.name": service, "service.version": version, "service.namespace": "holdfast"})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(CorrelationProcessor())
+    if endpoint:
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[PrometheusMetricReader()]))
+
+
+def shutdown_telemetry() -> None:
+    """Sends what is still buffered. Part of the drain."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
