@@ -32,9 +32,9 @@ async def shopper(system: System) -> AsyncIterator[Shopper]:
     await shopper.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def staff(system: System) -> AsyncIterator[Staff]:
-    """A member of staff who is signed in."""
+    """A member of staff, signed in once: five logins in a quarter of an hour are all there are."""
     staff = Staff(system.endpoints)
     await staff.sign_in()
     yield staff
