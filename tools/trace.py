@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 
+import httpx
 from rich.console import Console
 
 from deploy.local.demo.report import Report
@@ -16,17 +17,26 @@ from deploy.local.system import System
 async def show(wanted: str) -> int:
     """Looks the id up, as a trace id when it looks like one, and draws what it finds."""
     staff = Staff(System().endpoints)
+    staff.http.event_hooks["response"].append(_refuse)
     try:
         await staff.sign_in()
         traces = await staff.trace(wanted) if re.fullmatch(r"[0-9a-f]{32}", wanted) else []
-        traces = traces or await staff.traces(wanted)
+        if not traces and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", wanted):  # no other text is ever a correlation id
+            traces = await staff.traces(wanted)
     finally:
         await staff.close()
-    if not traces:
+    found = [trace for trace in traces if "spans" in trace]  # one may be forgotten between the list and itself
+    if not found:
         print(f"nothing is known of {wanted!r}: spans are kept for seven days, and arrive a second after the fact")
         return 1
-    Report(Console()).tree(build(traces))
+    Report(Console()).tree(build(found))
     return 0
+
+
+async def _refuse(answer: httpx.Response) -> None:
+    """404 is an answer; every other refusal ends the search."""
+    if answer.status_code != 404:
+        answer.raise_for_status()
 
 
 def main() -> None:
@@ -37,6 +47,12 @@ def main() -> None:
         sys.exit(asyncio.run(show(sys.argv[1])))
     except LocalError as error:
         sys.exit(str(error))
+    except httpx.HTTPStatusError as error:
+        wait = error.response.headers.get("retry-after")
+        later = f"; try again in {wait} s" if wait else ""
+        sys.exit(f"{error.request.url.path} answered {error.response.status_code}{later}")
+    except httpx.TransportError as error:
+        sys.exit(f"{error.request.url} does not answer: make status")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -59,7 +60,7 @@ class Report:
 
 
 def _label(node: Node) -> str:
-    return f"[bold]{node.service}[/bold] {node.name} [dim]{node.duration_ms:.1f} ms[/dim]"
+    return f"[bold]{escape(node.service)}[/bold] {escape(node.name)} [dim]{node.duration_ms:.1f} ms[/dim]"
 
 
 def _grow(branch: Tree, node: Node) -> None:

@@ -12,6 +12,7 @@ from holdfast.notifications.v1 import notifications_pb2
 from holdfast.orders.v1 import orders_pb2
 from holdfast.payments.v1 import payments_pb2
 from reliability import rpc
+from reliability.deadline import deadline_scope
 from reliability.errors import Problem
 from reliability.jobs import count_dead_letters
 from reliability.logging import get_logger
@@ -89,8 +90,9 @@ class DashboardService:
         return await rpc.invoke(call, request, step="notifications.GetSummary", cap=_CAP)
 
     async def _own_dead_letters(self) -> int:
-        async with self._sources.database.connection() as connection:
-            return await count_dead_letters(connection)
+        with deadline_scope(_CAP):  # alone, a connection would be waited for as long as the request lasts
+            async with self._sources.database.connection() as connection:
+                return await count_dead_letters(connection)
 
 
 async def _or_none(name: str, figures: Awaitable[T]) -> T | None:

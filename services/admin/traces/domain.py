@@ -5,16 +5,18 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id", "kept_attributes"]
+__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id", "kept_attributes", "kept_name"]
 
 _SECRET: Final = re.compile(
-    r"passw|secret|token|authori[sz]ation|cookie|api[._-]?key|credential|signature|\bcard\b|\bcvc\b|session[._-]?id",
+    r"passw|secret|token|authori[sz]ation|cookie|credential|signature|session[ ._-]?id|(api|private|access)[ ._-]?key"
+    r"|(?<!dis)(?<!wild)card(?!inal)|cvc|cvv",
     re.IGNORECASE,
 )
 _MAX_TEXT: Final = 2048
+_MAX_NAME: Final = 256
 # Checkout tokens travel in the query, unsubscribe tokens in the path.
 _QUERY: Final = re.compile(r"\?[^\s#]*")
 _TOKEN_PATH: Final = re.compile(r"(/unsubscribe/)[^/?#\s]+")
@@ -91,20 +93,31 @@ class Cursor:
             instant = datetime.fromisoformat(started_at)
         except (binascii.Error, UnicodeError) as error:
             raise ValueError("not a cursor") from error
-        if instant.tzinfo is None or not is_trace_id(trace_id):
+        # We write UTC. In another zone the first and last day of all have instants that cannot be converted.
+        if instant.utcoffset() != timedelta(0) or not is_trace_id(trace_id):
             raise ValueError("not a cursor")
         return cls(instant, trace_id)
 
 
 def kept_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes without those whose names look like secrets, and values without what may hold one."""
-    return {name: _kept(value) for name, value in attributes.items() if not _SECRET.search(name)}
+    # Looked at before it is cut: the end of a long name may be what tells.
+    return {name[:_MAX_NAME]: _kept(value) for name, value in attributes.items() if not _SECRET.search(name)}
+
+
+def kept_name(name: str) -> str:
+    """The name of a span; a careless one is a whole address, with what an address may hold."""
+    return _without_tokens(name)[:_MAX_NAME]
+
+
+def _without_tokens(text: str) -> str:
+    return _TOKEN_PATH.sub(r"\1-", _QUERY.sub("", text))
 
 
 def _kept(value: Any) -> Any:
     match value:
         case str():
-            return _TOKEN_PATH.sub(r"\1-", _QUERY.sub("", value))[:_MAX_TEXT]
+            return _without_tokens(value)[:_MAX_TEXT]
         case list():
             return [_kept(item) for item in value]
         case dict():

@@ -2,14 +2,14 @@
 
 import base64
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from services.admin.traces.domain import Span, kept_attributes
+from services.admin.traces.domain import Span, kept_attributes, kept_name
 
 __all__ = ["CORRELATION", "spans_of"]
 
@@ -36,8 +36,17 @@ def spans_of(request: ExportTraceServiceRequest) -> tuple[list[Span], int]:
 
 
 def _usable(span: trace_pb2.Span) -> bool:
-    ids = len(span.trace_id) == 16 and any(span.trace_id) and len(span.span_id) == 8 and any(span.span_id)
-    return bool(ids) and 0 < span.start_time_unix_nano < _YEAR_2200_NS and span.end_time_unix_nano < _YEAR_2200_NS
+    named = _trace_id(span.trace_id) and _span_id(span.span_id)
+    return bool(named) and 0 < span.start_time_unix_nano < _YEAR_2200_NS and span.end_time_unix_nano < _YEAR_2200_NS
+
+
+def _trace_id(raw: bytes) -> str | None:
+    """In hexadecimal; None for what names nothing: of another length, or all zeros (W3C Trace Context, 3.2.2)."""
+    return raw.hex() if len(raw) == 16 and any(raw) else None
+
+
+def _span_id(raw: bytes) -> str | None:
+    return raw.hex() if len(raw) == 8 and any(raw) else None
 
 
 def _span(span: trace_pb2.Span, service: str) -> Span:
@@ -46,18 +55,30 @@ def _span(span: trace_pb2.Span, service: str) -> Span:
     return Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex() if len(span.parent_span_id) == 8 else None,
+        parent_id=_span_id(span.parent_span_id),
         service=service,
-        name=_text(span.name)[:256],
-        kind=_KINDS[span.kind] if span.kind < len(_KINDS) else _KINDS[0],
+        name=kept_name(_text(span.name)),
+        kind=_word(_KINDS, span.kind),
         started_ns=span.start_time_unix_nano,
         # A clock that was set back during the span would make it negative.
         duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
-        status=_STATUSES[span.status.code] if span.status.code < len(_STATUSES) else _STATUSES[0],
+        status=_word(_STATUSES, span.status.code),
         attributes=kept_attributes(attributes),
-        links=[{"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex()} for link in span.links],
+        links=list(_links(span)),
         correlation_id=correlation[:128] if isinstance(correlation, str) and correlation else None,
     )
+
+
+def _word(words: Sequence[str], number: int) -> str:
+    """The word for a number, the first for one we do not know: enumerations of proto3 take any, negative ones too."""
+    return words[number] if 0 <= number < len(words) else words[0]
+
+
+def _links(span: trace_pb2.Span) -> Iterator[dict[str, str]]:
+    for link in span.links:
+        trace_id, span_id = _trace_id(link.trace_id), _span_id(link.span_id)
+        if trace_id and span_id:
+            yield {"trace_id": trace_id, "span_id": span_id}
 
 
 def _service(attributes: Iterable[KeyValue]) -> str:
@@ -66,7 +87,7 @@ def _service(attributes: Iterable[KeyValue]) -> str:
 
 
 def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    return ((_text(pair.key)[:256], _value(pair.value, depth)) for pair in attributes)
+    return ((_text(pair.key), _value(pair.value, depth)) for pair in attributes)
 
 
 def _value(value: AnyValue, depth: int) -> Any:

@@ -58,7 +58,7 @@ SELECT (SELECT count(*) FROM orders WHERE created_at >= $1) AS orders,
        (SELECT count(*) FROM jobs WHERE state = 'parked') AS dead_letters,
        (SELECT coalesce(jsonb_object_agg(currency, amount), '{}')
           FROM (SELECT currency, sum(total) AS amount FROM orders
-                 WHERE created_at >= $1 AND status = 'paid' GROUP BY currency) AS paid) AS revenue
+                 WHERE paid_at >= $1 AND status = 'paid' GROUP BY currency) AS paid) AS revenue
 """
 
 

@@ -42,7 +42,7 @@ class TokenVerifier:
                 claims = self._claims(token, await self._key_set(refresh=True))
         except (JoseError, ValueError) as error:
             message = "The access token is not valid; sign in again."
-            raise Unauthenticated(message) from error
+            raise Unauthenticated(message, headers={"WWW-Authenticate": "Bearer"}) from error
         return Principal(
             id=claims["sub"],
             kind=claims.get("kind", "customer"),

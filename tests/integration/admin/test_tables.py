@@ -1,0 +1,47 @@
+"""Nothing in admin's schema is there for nothing."""
+
+import asyncpg
+import pytest
+
+from reliability.ids import new_id
+from tests.integration.admin.support import CAMPAIGNS, DRAFT, Admin, span
+
+# Of the library's parts, which come whole: admin receives no webhooks.
+UNUSED = {"inbox"}
+
+
+async def test_every_table_is_reached(admin: Admin) -> None:
+    """A request with a key, an export and one run of the worker leave a row in each table that is not unused."""
+    found = await admin.rows(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '%migrations'"
+    )
+    tables = {row["tablename"] for row in found}
+
+    async def filled() -> set[str]:
+        return {name for name in tables if await admin.value(f"SELECT EXISTS (SELECT FROM {name})")}
+
+    assert await filled() == set()
+    await admin.post(CAMPAIGNS, DRAFT, key=new_id())
+    await admin.export(span("shop", "checkout"))
+    await admin.runtime.worker._plan()
+    await admin.runtime.worker.run_until_idle()
+    assert await filled() == tables - UNUSED
+    assert await filled() >= {"traces", "spans"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "traces SET trace_id = upper(trace_id)",
+        "spans SET span_id = 'x'",
+        "spans SET parent_id = ''",
+        "spans SET kind = 'tomorrow'",
+        "spans SET status = 'fine'",
+        "spans SET duration_ns = -1",
+    ],
+)
+async def test_the_database_itself_refuses_what_is_no_span(admin: Admin, change: str) -> None:
+    """Ids, kinds, statuses and durations are held by constraints, not by the receiver alone."""
+    await admin.export(span("shop", "checkout"))
+    with pytest.raises(asyncpg.CheckViolationError):
+        await admin.execute(f"UPDATE {change}")
