@@ -8,6 +8,7 @@ import orjson
 
 from holdfast.notifications.v1 import notifications_pb2 as pb
 from holdfast.notifications.v1 import notifications_pb2_grpc
+from reliability.crash_points import crash_point
 from reliability.errors import FieldError, ValidationFailed
 from services.notifications.campaigns.service import CampaignService
 from services.notifications.contacts.service import ContactService
@@ -34,7 +35,9 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "template": request.template,
             "data": _json(request.data_json),
         }
-        return pb.SendEmailResponse(email_id=await self._mail.send_email(checked(MailRequest, fields)))
+        email_id = await self._mail.send_email(checked(MailRequest, fields))
+        crash_point("mail.not_answered")
+        return pb.SendEmailResponse(email_id=email_id)
 
     async def RecordCustomerChanged(
         self, request: pb.RecordCustomerChangedRequest, context: Context

@@ -8,6 +8,7 @@ import grpc.aio
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2 as pb
 from holdfast.orders.v1 import orders_pb2_grpc
+from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.ids import is_id
 from services.orders.order.domain import PaymentOutcome
@@ -31,6 +32,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
             request.payment_intent_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
         )
         outcome = await self._service.record_payment(payment)
+        crash_point("payment.not_answered")
         match outcome:
             case PaymentOutcome.APPLIED:
                 return pb.RecordPaymentResponse(outcome=pb.PAYMENT_OUTCOME_APPLIED)
@@ -44,6 +46,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
         await self._service.record_refund(
             request.refund_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
         )
+        crash_point("refund.recorded_not_answered")
         return pb.RecordRefundResponse()
 
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:

@@ -6,6 +6,7 @@ import grpc.aio
 
 from holdfast.payments.v1 import payments_pb2 as pb
 from holdfast.payments.v1 import payments_pb2_grpc
+from reliability.crash_points import crash_point
 from reliability.errors import FieldError, ValidationFailed
 from reliability.ids import is_id
 from reliability.postgres import Database
@@ -64,6 +65,7 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
             request.amount.currency,
             request.reason,
         )
+        crash_point("refund.asked_not_answered")
         return pb.RefundPaymentResponse(refund_id=refund_id)
 
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:

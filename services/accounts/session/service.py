@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reliability.context import Principal
 from reliability.logging import get_logger
 from reliability.postgres import Database
-from reliability.rate_limit import Policy, RateLimiter
+from reliability.rate_limit import LOGIN, RateLimiter
 from services.accounts.identity import repository
 from services.accounts.identity.domain import Account, Status, permissions_of
 from services.accounts.keys.service import SigningKeys
@@ -17,8 +17,8 @@ from services.accounts.session.errors import InvalidCredentials
 
 __all__ = ["Session", "SessionService"]
 
-PER_CLIENT: Final = Policy("login-client", 5, 900)
-PER_ACCOUNT: Final = Policy("login-account", 5, 900)
+PER_CLIENT: Final = replace(LOGIN, name="login-client")
+PER_ACCOUNT: Final = replace(LOGIN, name="login-account")
 
 _log = get_logger(__name__)
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.postgres import Connection, Database
 from services.catalog.stock import repository
 from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, same_lines, shortages, unknown_variants
@@ -57,6 +58,7 @@ class StockService:
             if short := shortages(lines, claimed.stock):
                 raise OutOfStock(short)
             await repository.take(connection, key, lines)
+            crash_point("hold.not_committed")
             return claimed.hold.expires_at
 
     async def extend(self, key: HoldKey, ttl: timedelta) -> datetime:

@@ -13,6 +13,7 @@ from opentelemetry import metrics
 from reliability import jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.errors import FieldError, Unavailable, ValidationFailed
 from reliability.ids import is_id, new_id
 from reliability.jobs import Job, NewJob, Snooze
@@ -160,6 +161,7 @@ class CampaignService:
             return looked_at > 0
         with telemetry.span("campaign window", messaging_batch_message_count=len(recipients)):
             outcomes = await asyncio.gather(*(self._attempt(campaign, recipient) for recipient in recipients))
+        crash_point("campaign.not_noted")
         deliveries = [self._delivery(*pair) for pair in zip(recipients, outcomes, strict=True)]
 
         async def record() -> None:

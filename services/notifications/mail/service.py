@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanKind
 from reliability import jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.errors import IdempotencyKeyReused, Unavailable
 from reliability.fingerprint import fingerprint
 from reliability.ids import new_id
@@ -114,8 +115,10 @@ class MailService:
             if attempt is None:
                 await job.complete(connection)
                 return
+        crash_point("mail.not_sent")
         with telemetry.span("mail send", SpanKind.CLIENT, messaging_message_id=attempt.message.message_id):
             outcome = await self._mailer.send(attempt.message)
+        crash_point("mail.not_noted")
         _outcomes.add(1, {"category": attempt.category, "verdict": outcome.verdict})
 
         async def record() -> EmailState:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from reliability import idempotency, jobs
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
 from reliability.idempotency import Claim
 from reliability.ids import is_id
@@ -62,15 +63,19 @@ class CheckoutService:
         Raises `CartEmpty`, `OutOfStock`, `PriceChanged`, `CartChanged`, `CheckoutClosed`.
         """
         claim, cart, order = await self._begin(cart_id, details)
+        crash_point("checkout.claimed")
         try:
             if order is None:
                 entries = await self._catalog.entries(cart.quantities())
                 order = await self._order(claim, cart, details, entries)
-            return await self._prepare(claim, order)
+                crash_point("checkout.ordered")
+            view = await self._prepare(claim, order)
         except Exception:
             async with self._database.transaction("release key") as connection:
                 await claim.release(connection)
             raise
+        crash_point("checkout.not_answered")
+        return view
 
     async def _begin(self, cart_id: str | None, details: Details) -> tuple[Claim, Cart, Order | None]:
         """Phase 1. The order is there already when an earlier attempt, or another key, came further."""
@@ -122,6 +127,7 @@ class CheckoutService:
                 order = await orders.find(connection, order_id)
             assert order is not None  # written a line above
             await claim.advance(connection, ORDERED, order_id=order.id)
+            crash_point("checkout.order_not_committed")
             return order
 
     async def _prepare(self, claim: Claim, order: Order) -> CheckoutView:
@@ -132,7 +138,9 @@ class CheckoutService:
             return await self._answer(claim, order.id)
         try:
             expires_at = await self._catalog.hold(order.id, order.quantities(), self._hold_ttl)
+            crash_point("checkout.held")
             intent = await self._payments.create_intent(order.id, order.total, order.currency, order.email)
+            crash_point("checkout.intent_created")
         except Problem as problem:
             await self._give_up(claim, order, problem)
         async with self._database.transaction("prepare payment") as connection:
@@ -151,6 +159,7 @@ class CheckoutService:
             raise CheckoutClosed("This checkout was cancelled meanwhile; place the order anew.")
         view = self._view(order)
         await claim.store(connection, 201, view.model_dump(mode="json"))
+        crash_point("checkout.answer_not_committed")
         return view
 
     async def _give_up(self, claim: Claim, order: Order, problem: Problem) -> NoReturn:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from holdfast.payments.v1 import payments_pb2
 from reliability import jobs
+from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
 from reliability.jobs import Job, Snooze
 from reliability.logging import get_logger
@@ -56,6 +57,7 @@ class OrderService:
                 )
             await repository.record_payment(connection, payment, outcome)
             await self._apply(connection, order, payment, outcome)
+            crash_point("payment.not_committed")
             return outcome
 
     async def _apply(self, connection: Connection, order: Order, payment: NewPayment, outcome: PaymentOutcome) -> None:
@@ -95,6 +97,7 @@ class OrderService:
                 stock = StockState.LOST
         else:
             stock = order.stock
+        crash_point("stock.not_noted")
         async with self._database.transaction("stock committed") as connection:
             await repository.set_stock(connection, order.id, stock)
             if stock is StockState.COMMITTED:
@@ -104,6 +107,7 @@ class OrderService:
                 payment = NewPayment(order.payment_intent_id, order.id, order.total, order.currency)
                 await self._send_back(connection, payment, "out of stock")
             await job.complete(connection)
+        crash_point("stock.noted")
 
     async def send_confirmation(self, job: Job) -> None:
         """Hands the confirmation over to notifications, under a key that is the order's."""
@@ -111,6 +115,7 @@ class OrderService:
         await self._notifications.send(
             f"order-confirmation:{order.id}", order.email, "order_confirmation", confirmation(order)
         )
+        crash_point("confirmation.not_noted")
         async with self._database.transaction("confirmation sent") as connection:
             await repository.note(connection, order.id, order.status, "confirmation handed over")
             await job.complete(connection)
@@ -122,6 +127,7 @@ class OrderService:
         await self._payments.refund(
             key, refund["payment_intent_id"], refund["amount"], refund["currency"], refund["reason"]
         )
+        crash_point("refund.asked_not_noted")
         async with self._database.transaction("refund asked for") as connection:
             await job.complete(connection)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.errors import Unavailable
 from reliability.postgres import Database
 from services.payments_webhooks.errors import AmountRefused, PaymentCancelled, PaymentDiffers
@@ -33,6 +34,7 @@ class IntentService:
         """The payment of (order, attempt) with its intent. Raises `PaymentCancelled`, `PaymentDiffers`."""
         async with self._database.transaction("begin payment") as connection:
             payment = await repository.insert(connection, order_id, attempt, amount, currency, email, correlation_id())
+        crash_point("intent.not_created")
         if payment.state is PaymentState.CANCELED:
             raise PaymentCancelled(f"The payment of order {order_id} was cancelled.")
         if (payment.amount, payment.currency) != (amount, currency):
@@ -60,10 +62,12 @@ class IntentService:
                     async with self._database.transaction("give up stripe key") as connection:
                         await repository.next_key(connection, payment)
                     raise Unavailable("Stripe had an error; try again in a moment.") from error
+        crash_point("intent.not_stored")
         async with self._database.transaction("store intent") as connection:
             await repository.set_intent(connection, payment.id, intent.id, intent.client_secret or "")
             stored = await repository.find(connection, payment.id)
         assert stored is not None  # payments are never deleted
+        crash_point("intent.not_answered")
         return stored
 
     async def cancel(self, order_id: str) -> PaymentState:

@@ -3,6 +3,7 @@
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
 from reliability import jobs, rpc
+from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.jobs import Job
 from reliability.logging import get_logger
@@ -53,6 +54,7 @@ class RefundService:
         answer = await self._stripe.create_refund(
             refund.id, refund.payment_intent_id, refund.amount, {"refund_id": refund.id, "order_id": refund.order_id}
         )
+        crash_point("refund.not_stored")
         async with self._database.transaction("refund created") as connection:
             await self.settle(connection, refund, answer.id, answer.status or "pending")
             await job.complete(connection)
@@ -77,6 +79,7 @@ class RefundService:
             amount=money_pb2.Money(amount=refund.amount, currency=refund.currency),
         )
         await rpc.invoke(self._orders.RecordRefund, request, step="orders.RecordRefund")
+        crash_point("refund.reported_not_noted")
         async with self._database.transaction("refund reported") as connection:
             await job.complete(connection)
 

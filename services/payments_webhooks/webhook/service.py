@@ -10,6 +10,7 @@ from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
 from reliability import inbox, rpc
 from reliability.context import correlation_id
+from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
 from reliability.inbox import Received
 from reliability.jobs import Job, Park
@@ -70,7 +71,9 @@ class WebhookService:
             adopt_correlation(flow)
         received = Received(_SOURCE, event.id, event.type, event.object_key, body)
         async with self._database.connection() as connection:
-            return await inbox.receive(connection, received, job=PROCESS_EVENT)
+            fresh = await inbox.receive(connection, received, job=PROCESS_EVENT)
+        crash_point("webhook.not_answered")
+        return fresh
 
     async def process(self, job: Job) -> None:
         """Works out what an event means, then records effect, inbox and job in one transaction."""
@@ -84,6 +87,7 @@ class WebhookService:
             await effect(connection)
             await inbox.finish(connection, inbox_id, "processed" if handler else "ignored", correlation_id())
             await job.complete(connection)
+            crash_point("webhook.not_committed")
 
     async def parked(self, connection: Connection, job: Job, reason: str) -> None:
         """Runs in the transaction that gives up on an event's job."""
@@ -100,7 +104,9 @@ class WebhookService:
             amount=money_pb2.Money(amount=intent["amount_received"], currency=intent["currency"].upper()),
         )
         try:
+            crash_point("webhook.not_reported")
             await rpc.invoke(self._orders.RecordPayment, request, step="orders.RecordPayment")
+            crash_point("webhook.reported")
         except Problem as problem:
             if problem.code in _HOPELESS:
                 raise Park(problem.detail) from problem

@@ -137,6 +137,6 @@ async def test_addresses_are_unique_in_any_capitals(accounts: Accounts) -> None:
             )
 
 
-def test_a_root_builds_again(accounts: Accounts) -> None:
+async def test_a_root_builds_again(accounts: Accounts) -> None:
     """The composition root keeps no global state: building twice in one process works."""
     assert build(accounts.runtime).endpoints

@@ -1,14 +1,19 @@
 """Blocks the second click for a while: atomic `SET NX EX` with an owner token.
 
 This is the fast guard. It may be lost with Redis; a unique constraint in the owning database carries the promise.
+Needs Redis 7 or any Valkey: `SET` with both NX and GET.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from opentelemetry import metrics
+from redis.asyncio import Redis
 
+from reliability.cancellation import uninterrupted
 from reliability.deadline import CACHE_CAP, extra_time
 from reliability.errors import DuplicateRequest
 from reliability.fingerprint import fingerprint
@@ -16,75 +21,141 @@ from reliability.ids import new_id
 from reliability.logging import get_logger
 from reliability.redis import Cache, CacheUnavailable
 
-__all__ = ["Claim", "deduplicate"]
+__all__ = ["Claim", "deduplicate", "deduplicated"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = get_logger(__name__)
 _outcomes = metrics.get_meter("reliability").create_counter(
-    "reliability.dedup.outcomes", description="Deduplicated operations by outcome"
+    "reliability.dedup.outcomes",
+    description="Deduplicated operations by outcome: allowed, blocked, or unguarded when Redis did not answer",
 )
 
 # The owner is compared inside the server, so that nobody deletes a key that has changed hands meanwhile.
-_RELEASE = """
+_RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
-"""
-# NX first; a key that already holds our own token is a lost reply to our own call, not a duplicate.
-_CLAIM = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then return -1 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return -1 end
-local ttl = redis.call('TTL', KEYS[1])
-if ttl < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]); ttl = tonumber(ARGV[2]) end
-return ttl
 """
 
 
 class Claim:
     """What the holder of the key knows: whether something has happened that must not happen again."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Cache, operation: str, key: str, ttl: int) -> None:
         self.had_effect = False
+        self._cache = cache
+        self._operation = operation
+        self._key = key
+        self._ttl = ttl
+        self._owner = new_id()
 
     def effect(self) -> None:
         """Says that from here on a failure leaves something behind: the key is kept."""
         self.had_effect = True
 
+    async def __aenter__(self) -> Self:
+        outcome = await self._take()
+        _outcomes.add(1, {"operation": self._operation, "outcome": outcome})
+        if outcome == "blocked":
+            left = await self._left()
+            _log.info("duplicate_blocked", operation=self._operation, retry_after=left)
+            raise DuplicateRequest("The same request was made a moment ago and is being handled.", retry_after=left)
+        return self
 
-@asynccontextmanager
-async def deduplicate(
-    cache: Cache, operation: str, payload: Any, *, user: str | None = None, ttl: int = 60
-) -> AsyncIterator[Claim]:
-    """Lets the block run once per `ttl` seconds for the same operation and payload.
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not self.had_effect:
+            await uninterrupted(self._release())
+
+    async def _take(self) -> str:
+        """`allowed`, `blocked` or `unguarded`.
+
+        A call that failed may have arrived, and only its reply was lost. It is made once more with the same token: the
+        key that was set by the first is recognised as our own, and whoever else has it blocks us as usual.
+        """
+        for step in ("dedup claim", "dedup claim again"):
+            try:
+                holder = await self._cache.run(step, self._set)
+            except CacheUnavailable:
+                continue
+            return "allowed" if holder is None or holder == self._owner.encode() else "blocked"
+        return "unguarded"
+
+    async def _set(self, client: Any) -> bytes | None:
+        """None when the key was free and is ours now, else the token of whoever holds it."""
+        command = ("SET", self._key, self._owner, "NX", "GET", "EX", self._ttl)
+        holder: bytes | None = await client.execute_command(*command, get=True)
+        return holder
+
+    async def _left(self) -> int:
+        """Whole seconds until the key expires, at least 1; a key that never would is made to."""
+        try:
+            return max(1, await self._cache.run("dedup left", self._ask))
+        except CacheUnavailable:
+            return self._ttl
+
+    async def _ask(self, client: Redis) -> int:
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.expire(self._key, self._ttl, nx=True)
+            pipe.ttl(self._key)
+            return int((await pipe.execute())[1])
+
+    async def _release(self) -> None:
+        try:
+            with extra_time(CACHE_CAP):  # the block may have failed because its time was up
+                await self._cache.run("dedup release", lambda client: client.eval(_RELEASE, 1, self._key, self._owner))
+        except CacheUnavailable:
+            _log.warning("dedup_release_failed", key=self._key)
+
+
+def deduplicate(cache: Cache, operation: str, payload: Any, *, user: str | None = None, ttl: int = 60) -> Claim:
+    """Lets an `async with` block run once per `ttl` seconds for the same operation and payload (see `fingerprint`).
 
     The scope is `user`, or everybody when None. Success keeps the key until it expires; a failure before
-    `claim.effect()` gives it back. Raises `DuplicateRequest` (429) with the seconds left.
-    Without Redis the block runs: what must not happen twice is held by the database.
+    `claim.effect()` gives it back, also when it is a cancellation. Raises `DuplicateRequest` (429) with the seconds
+    left. Without Redis the block runs: what must not happen twice is held by the database.
+
+        async with deduplicate(cache, "send campaign", {"campaign": campaign_id}, user=staff_id) as claim: ...
     """
-    key = f"dedup:{operation}:{'*' if user is None else f'={user}'}:{fingerprint(operation, payload)}"
-    owner = new_id()
-    try:
-        left = int(await cache.run("dedup claim", lambda client: client.eval(_CLAIM, 1, key, owner, str(ttl))))
-    except CacheUnavailable:
-        # Our SET may have arrived although the reply did not: the owner token lets us clean up below.
-        left = -1
-        _outcomes.add(1, {"operation": operation, "outcome": "unguarded"})
-    if left >= 0:
-        _outcomes.add(1, {"operation": operation, "outcome": "blocked"})
-        _log.info("duplicate_blocked", operation=operation, retry_after=left)
-        message = "The same request was made a moment ago and is being handled."
-        raise DuplicateRequest(message, retry_after=max(1, left))
-    claim = Claim()
-    try:
-        yield claim
-    except BaseException:
-        if not claim.had_effect:
-            await _release(cache, key, owner)
-        raise
-    _outcomes.add(1, {"operation": operation, "outcome": "allowed"})
+    return Claim(cache, operation, f"dedup:{operation}:{fingerprint(operation, payload, user=user)}", ttl)
 
 
-async def _release(cache: Cache, key: str, owner: str) -> None:
-    try:
-        with extra_time(CACHE_CAP):  # the block may have failed because its time was up
-            await cache.run("dedup release", lambda client: client.eval(_RELEASE, 1, key, owner))
-    except CacheUnavailable:
-        _log.warning("dedup_release_failed", key=key)
+def deduplicated(
+    cache: Cache,
+    operation: str,
+    *,
+    payload: Callable[..., Any] | None = None,
+    user: Callable[..., str | None] | None = None,
+    ttl: int = 60,
+) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """Makes an async function run once per `ttl` seconds for the same arguments; see `deduplicate`.
+
+    `payload` and `user` are called with the function's arguments. Without `payload` all of them count, by name, so
+    that it does not matter how they are passed; without `user` the scope is everybody. Any failure gives the key
+    back: where something may have happened before it, use `deduplicate` and say so with `claim.effect()`.
+
+        @deduplicated(cache, "send campaign", user=lambda campaign_id, staff_id: staff_id)
+        async def send(campaign_id: str, staff_id: str) -> None: ...
+    """
+
+    def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        async def once(*args: P.args, **kwargs: P.kwargs) -> R:
+            asked = _arguments(signature, args, kwargs) if payload is None else payload(*args, **kwargs)
+            whose = None if user is None else user(*args, **kwargs)
+            async with deduplicate(cache, operation, asked, user=whose, ttl=ttl):
+                return await function(*args, **kwargs)
+
+        return once
+
+    return decorate
+
+
+def _arguments(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any]:
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments

@@ -2,19 +2,22 @@
 
 redis-py retries by default: a `SET NX` whose reply was lost then finds its own key and calls it a duplicate, an
 `INCR` counts twice. And a hung server holds a call for about a minute. Here: no retries, half a second per
-socket operation, and an outer limit of two seconds or the request's deadline.
+socket operation, and an outer limit of two seconds or the request's deadline. A Redis that hangs costs three calls
+their half second; then a circuit breaker spares the others the wait and asks again every second or two.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import redis.asyncio
 from opentelemetry import metrics
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MaxConnectionsError, RedisError, ResponseError
 
 from reliability import deadline
+from reliability.circuit_breaker import CircuitBreaker, CircuitOpen, Outcome, Rules
 from reliability.errors import DeadlineExceeded
 from reliability.logging import get_logger
 
@@ -22,9 +25,12 @@ __all__ = ["Cache", "CacheUnavailable"]
 
 T = TypeVar("T")
 
+BREAKER: Final = Rules(failures=3, window=60.0, open_seconds=1.0, open_cap=2.0, permit_seconds=deadline.CACHE_CAP)
+"""Short openings: a Redis that is back shall be used at once, and a try costs one caller half a second."""
+
 _log = get_logger(__name__)
 _failures = metrics.get_meter("reliability").create_counter(
-    "reliability.redis.failures", description="Redis calls that failed or timed out"
+    "reliability.redis.failures", description="Redis calls that failed, timed out or were not made"
 )
 
 
@@ -32,30 +38,92 @@ class CacheUnavailable(Exception):
     """Redis did not answer. Every caller has a way on without it, so this never reaches a client."""
 
 
-class Cache:
-    """The connection to Redis. Not for anything that must not be lost: the database carries the promises."""
+def _judge(error: Exception) -> Outcome:
+    """An error that Redis answers is an answer. A call whose request was out of time says nothing about Redis."""
+    match error:
+        case ResponseError():
+            return Outcome.SUCCEEDED
+        case MaxConnectionsError():  # of our own pool
+            return Outcome.NEUTRAL
+        case RedisError() | OSError():  # a TimeoutError is an OSError
+            return Outcome.FAILED
+        case DeadlineExceeded() if deadline.remaining(deadline.CACHE_CAP) > 0:  # it was our own cap
+            return Outcome.FAILED
+        case _:
+            return Outcome.NEUTRAL
 
-    def __init__(self, url: str, *, socket_timeout: float = 0.5) -> None:
-        self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+
+class _Pool(redis.asyncio.ConnectionPool):
+    """Connections, of which the idle ones can be forgotten."""
+
+    async def forget_idle(self) -> None:
+        """Closes what nobody uses: after a restart or a failover they are dead as well, and each would fail a call.
+
+        redis-py sees that before it sends only where the other side closed in good order.
+        """
+        for connection in tuple(self._available_connections):
+            if connection in self._available_connections:  # not taken meanwhile
+                await connection.disconnect(nowait=True)
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _obey(asked: int) -> None:
+    """Goes on with a cancellation that redis-py has lost.
+
+    It sends with `asyncio.wait_for`, which before Python 3.12 forgets that its task was cancelled when what it
+    waits for is done at the same moment (https://github.com/python/cpython/issues/86296). A task that was cancelled
+    once and goes on may never end.
+    """
+    if _cancel_requests() > asked:
+        raise asyncio.CancelledError
+
+
+class Cache:
+    """The connection to Redis. Not for anything that must not be lost: the database carries the promises.
+
+    Its breaker is this process's own: what Redis does to us cannot be told through Redis.
+    """
+
+    def __init__(self, url: str, *, socket_timeout: float = 0.5, rules: Rules = BREAKER) -> None:
+        self.breaker = CircuitBreaker("redis", rules, judge=_judge, local=True)
+        self._pool = _Pool.from_url(
             url,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=socket_timeout,
             socket_connect_timeout=socket_timeout,
             health_check_interval=0,
         )
+        self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(self._pool)
 
     async def run(self, step: str, call: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
-        """The result of `call(client)`; raises `CacheUnavailable` for every kind of failure."""
+        """The result of `call(client)`; raises `CacheUnavailable` for every kind of failure.
+
+        At once, without a call, while the breaker is open.
+        """
+        asked = _cancel_requests()
         try:
-            async with deadline.limit(deadline.CACHE_CAP, step):
-                return await call(self.client)
+            with self.breaker.allow():
+                async with deadline.limit(deadline.CACHE_CAP, step):
+                    answer = await call(self.client)
+                _obey(asked)
+        except CircuitOpen as error:
+            _failures.add(1, {"step": step, "error.type": type(error).__name__})
+            raise CacheUnavailable(step) from error
         except (RedisError, OSError, TimeoutError, DeadlineExceeded) as error:
             _failures.add(1, {"step": step, "error.type": type(error).__name__})
             _log.warning("redis_failed", step=step, error=type(error).__name__)
+            if _judge(error) is Outcome.FAILED:
+                await self._pool.forget_idle()
+            _obey(asked)
             raise CacheUnavailable(step) from error
+        return answer
 
     async def ready(self) -> bool:
-        """Whether Redis answers; a service is ready without it."""
+        """Whether Redis answers; a service is ready without it. Of an open breaker it is the probe when that is due."""
         try:
             await self.run("ping", lambda client: client.ping())
         except CacheUnavailable:

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from reliability import rpc
 from reliability.asgi import Authenticate, Edge, Endpoint, routes
+from reliability.bulkhead import Bulkhead
 from reliability.health import Readiness, health_routes
 from reliability.jobs import Worker
 from reliability.postgres import Database
@@ -35,9 +36,12 @@ class Runtime(Generic[S]):
             self.database,
             concurrency=settings.worker_concurrency,
             poll=settings.worker_poll_seconds,
+            lease=settings.worker_lease_seconds,
             drain=settings.drain_seconds,
         )
         self.readiness = Readiness({"postgres": self.database.ready}, {"redis": self.cache.ready})
+        # One for both edges: they share the processor and the pool.
+        self.bulkhead = Bulkhead("process", limit=settings.concurrency_limit)
         self._channels: list[grpc.aio.Channel] = []
 
     def channel(self, address: str) -> grpc.aio.Channel:
@@ -65,7 +69,7 @@ class Application:
     raw_routes: Iterable[BaseRoute] = ()
     """Routes that are no part of the JSON API and read their bodies themselves."""
 
-    def asgi(self, readiness: Readiness, *, request_seconds: float) -> Edge:
+    def asgi(self, readiness: Readiness, *, request_seconds: float, bulkhead: Bulkhead | None = None) -> Edge:
         """The whole HTTP side of the service.
 
         The bare router is wrapped: Starlette's own error middlewares would answer before the edge sees the error.
@@ -73,7 +77,7 @@ class Application:
         table = routes(self.endpoints, self.authenticate) if self.authenticate else routes(self.endpoints)
         application = Starlette(routes=[*health_routes(readiness), *self.raw_routes, *table])
         application.router.redirect_slashes = False  # another path is another route, and here it is none
-        return Edge(_Routed(application), request_seconds=request_seconds)
+        return Edge(_Routed(application), request_seconds=request_seconds, bulkhead=bulkhead)
 
 
 class _Routed:

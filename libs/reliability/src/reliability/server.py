@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2
 from pydantic import PostgresDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reliability import exporting, rpc, settings
+from reliability import crash_points, exporting, rpc, settings
 from reliability.logging import get_logger, setup_logging
 from reliability.migrations import migrate
 from reliability.runtime import Application, Runtime
@@ -65,6 +65,7 @@ def main(
     loaded = settings.load(settings_type)
     setup_logging(name, loaded.log_level, loaded.log_format)
     exporting.setup_telemetry(name, loaded.otel_exporter_otlp_endpoint)
+    crash_points.enable(loaded.crash_points)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(name, loaded, build, access, serving=command == "serve"))
 
@@ -106,7 +107,7 @@ async def _serve_http(application: Application, runtime: Runtime[S], stop: async
     loaded = runtime.settings
     server = _Uvicorn(
         uvicorn.Config(
-            application.asgi(runtime.readiness, request_seconds=loaded.request_seconds),
+            application.asgi(runtime.readiness, request_seconds=loaded.request_seconds, bulkhead=runtime.bulkhead),
             host=loaded.host,
             port=loaded.http_port,
             http="httptools",
@@ -133,7 +134,9 @@ async def _serve_http(application: Application, runtime: Runtime[S], stop: async
 async def _serve_rpc(application: Application, runtime: Runtime[S], access: Any) -> AsyncIterator[None]:
     loaded = runtime.settings
     address = f"{loaded.host}:{loaded.grpc_port}"
-    server, checks, _ = rpc.build_server(application.rpcs, access, address=address, tls=runtime.tls)
+    server, checks, _ = rpc.build_server(
+        application.rpcs, access, address=address, tls=runtime.tls, bulkhead=runtime.bulkhead
+    )
     await server.start()
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     try:

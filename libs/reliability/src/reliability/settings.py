@@ -2,9 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, PostgresDsn, RedisDsn, ValidationError
+from pydantic import Field, PostgresDsn, RedisDsn, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 __all__ = ["ServiceSettings", "load"]
@@ -31,8 +31,19 @@ class ServiceSettings(BaseSettings):
     tls_key_file: Path
     worker_concurrency: int = Field(default=8, ge=1, le=100)
     worker_poll_seconds: float = Field(default=1.0, gt=0)
+    worker_lease_seconds: float = Field(default=30.0, ge=1)
+    """How long the jobs of a process that died stay with it."""
     drain_seconds: float = Field(default=10.0, gt=0)
     request_seconds: float = Field(default=8.0, gt=0)
+    concurrency_limit: int = Field(default=256, ge=1, le=10_000)
+    crash_points: Path | None = None
+    """A folder of armed crash points, for tests: see `reliability.crash_points`."""
+
+    @model_validator(mode="after")
+    def _no_crashes_in_production(self) -> Self:
+        if self.environment == "production" and self.crash_points is not None:
+            raise ValueError("CRASH_POINTS is for tests; unset it in production")
+        return self
 
 
 S = TypeVar("S", bound=BaseSettings)

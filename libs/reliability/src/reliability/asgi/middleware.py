@@ -1,4 +1,4 @@
-"""The outermost layer of every HTTP service: correlation, deadline, span, metrics, access log, errors.
+"""The outermost layer of every HTTP service: correlation, deadline, load shedding, span, metrics, access log, errors.
 
 Pure ASGI: a `BaseHTTPMiddleware` would run the handler in another context and lose the context variables.
 """
@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from reliability import telemetry
+from reliability.bulkhead import Bulkhead, Overloaded, Priority
 from reliability.context import (
     client_address,
     correlation_id,
@@ -26,6 +27,7 @@ from reliability.context import (
 from reliability.deadline import deadline_scope
 from reliability.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, Problem
 from reliability.logging import get_logger
+from reliability.retry import parse_attempts, previous_attempts_scope
 
 __all__ = ["Edge", "problem_response"]
 
@@ -44,6 +46,7 @@ _duration = metrics.get_meter("reliability").create_histogram(
     explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
 )
 _CLIENT_GONE = 499  # no answer anybody sees; what nginx logs for it
+_WEBHOOK = "/webhook"
 _INTERNAL = ("/livez", "/readyz", "/metrics", "/v1/traces")
 
 
@@ -74,11 +77,16 @@ def as_problem(error: Exception) -> Problem:
 
 
 class Edge:
-    """Wraps a Starlette application."""
+    """Wraps a Starlette application.
 
-    def __init__(self, app: App, *, request_seconds: float = 8.0) -> None:
+    A `bulkhead` limits the requests at once; the rest is told 503 and when to come back. Health and metrics are
+    exempt, or the process would be killed for being busy; webhooks go first.
+    """
+
+    def __init__(self, app: App, *, request_seconds: float = 8.0, bulkhead: Bulkhead | None = None) -> None:
         self._app = app
         self._seconds = request_seconds
+        self._bulkhead = bulkhead
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
@@ -92,15 +100,30 @@ class Edge:
         with (
             correlation_scope(headers.get("x-correlation-id")),
             deadline_scope(self._granted(headers)),
+            previous_attempts_scope(_earlier(headers)),
             telemetry.span(
                 scope["method"], SpanKind.SERVER, parent=headers, http_request_method=scope["method"]
             ) as span,
         ):
-            await _Exchange(self._app, scope, receive, send, span).run()
+            await _Exchange(self._shed, scope, receive, send, span).run()
+
+    async def _shed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._bulkhead is None:
+            await self._app(scope, receive, send)
+            return
+        # Whoever sends a webhook has done what it tells of, and comes back a few times only.
+        webhook = scope["path"].endswith(_WEBHOOK)
+        async with self._bulkhead.permit(Priority.FIRST if webhook else Priority.NORMAL):
+            await self._app(scope, receive, send)
 
     def _granted(self, headers: dict[str, str]) -> float:
         expected = headers.get("x-envoy-expected-rq-timeout-ms", "")
         return min(self._seconds, int(expected) / 1000) if _MILLISECONDS.fullmatch(expected) else self._seconds
+
+
+def _earlier(headers: dict[str, str]) -> int:
+    """The attempts before this one; `x-attempt` counts from 1, and the gateway takes it from everybody outside."""
+    return max(0, parse_attempts(headers.get("x-attempt")) - 1)
 
 
 class _Exchange:
@@ -130,7 +153,7 @@ class _Exchange:
     async def _fail(self, error: Exception) -> None:
         problem = as_problem(error)
         telemetry.mark_error(self._span, problem if isinstance(error, Problem | HTTPException) else error)
-        if problem.status >= 500:
+        if problem.status >= 500 and not isinstance(error, Overloaded):  # counted; a line for each costs too much
             unforeseen = None if isinstance(error, Problem) else error
             _log.error("request_failed", code=problem.code, detail=problem.detail, exc_info=unforeseen)
         if self._status:  # the answer has begun: all that is left is to cut it off

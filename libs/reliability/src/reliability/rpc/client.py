@@ -1,19 +1,22 @@
 """Calling another service: mutual TLS, the deadline and the ids go along, failures come back as problems."""
 
 import asyncio
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 import grpc.aio
 from opentelemetry.trace import SpanKind
 
 from reliability import deadline, telemetry
+from reliability.bulkhead import Bulkhead
 from reliability.cancellation import being_cancelled
 from reliability.context import correlation_id, request_id
-from reliability.errors import DeadlineExceeded, Problem, Unavailable
-from reliability.retry import retry
+from reliability.errors import Unavailable
+from reliability.retry import PREVIOUS_ATTEMPTS, RetryBudget, previous_attempts, retry
 from reliability.rpc.status import from_call
 
 __all__ = ["Tls", "channel", "invoke"]
@@ -29,6 +32,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.enable_retries", 0),
 )
+
+_BACKOFF_BASE: Final = 0.5
+_BACKOFF_CAP: Final = 2.0
 
 
 class Tls:
@@ -55,6 +61,19 @@ def channel(address: str, tls: Tls) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=_OPTIONS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Dependency:
+    """What all calls to one service share in this process."""
+
+    budget: RetryBudget
+    bulkhead: Bulkhead
+
+
+@functools.cache
+def _dependency(name: str) -> _Dependency:
+    return _Dependency(RetryBudget(), Bulkhead(name))
+
+
 async def invoke(
     method: Callable[..., "grpc.aio.UnaryUnaryCall[Request, Response]"],
     request: Request,
@@ -65,33 +84,46 @@ async def invoke(
 ) -> Response:
     """Calls `method` and answers its message; `step` names the call in traces and errors, "catalog.HoldStock" say.
 
-    A peer that cannot be reached is tried again within the deadline: every RPC of ours is idempotent by its
-    own key. Raises the `Problem` the peer answered, `Unavailable`, or `DeadlineExceeded`.
+    What failed in a way that may pass is tried again within the deadline: every RPC of ours is idempotent by its
+    own key. What is before the dot in `step` names the dependency, whose calls share a retry budget and a bulkhead.
+    Raises the `Problem` the peer answered, `Unavailable`, or `DeadlineExceeded`.
     """
+    dependency = _dependency(step.partition(".")[0])
 
     async def once() -> Response:
-        seconds = deadline.remaining(cap)
-        if seconds <= 0:
-            raise DeadlineExceeded(step)
-        with telemetry.span(step, SpanKind.CLIENT, rpc_system_name="grpc", rpc_method=step):
-            metadata = [
-                ("x-correlation-id", correlation_id()),
-                ("x-request-id", request_id.get()),
-                *telemetry.carrier().items(),
-            ]
-            try:
-                return await method(request, timeout=seconds, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                raise from_call(error, step) from error
-            except asyncio.CancelledError as error:
-                if being_cancelled():
-                    raise
-                # grpc.aio cancels the calls of a channel that is closed; nobody asked this task to stop.
-                message = f"The connection of {step} was closed; try again in a moment."
-                raise Unavailable(message) from error
+        async with dependency.bulkhead.permit():
+            return await _call(method, request, step, cap)
 
-    return await retry(once, retryable=_away, attempts=attempts, base=0.1, cap=1.0, budget=cap)
+    return await retry(
+        once,
+        idempotent=True,
+        step=step,
+        attempts=attempts,
+        base=_BACKOFF_BASE,
+        cap=_BACKOFF_CAP,
+        seconds=cap,
+        budget=dependency.budget,
+    )
 
 
-def _away(error: Exception) -> bool:
-    return isinstance(error, Unavailable) or (isinstance(error, Problem) and error.code == Unavailable.code)
+async def _call(
+    method: Callable[..., "grpc.aio.UnaryUnaryCall[Request, Response]"], request: Request, step: str, cap: float
+) -> Response:
+    with telemetry.span(step, SpanKind.CLIENT, rpc_system_name="grpc", rpc_method=step):
+        metadata = [
+            ("x-correlation-id", correlation_id()),
+            ("x-request-id", request_id.get()),
+            *telemetry.carrier().items(),
+        ]
+        if earlier := previous_attempts():
+            metadata.append((PREVIOUS_ATTEMPTS, str(earlier)))
+        try:
+            return await method(request, timeout=deadline.remaining(cap), metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_call(error, step) from error
+        except asyncio.CancelledError as error:
+            if being_cancelled():
+                raise
+            # grpc.aio cancels the calls of a channel that is closed; nobody asked this task to stop.
+            message = f"The connection of {step} was closed; try again in a moment."
+            raise Unavailable(message) from error

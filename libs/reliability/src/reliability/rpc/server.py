@@ -1,9 +1,10 @@
-"""Being called: who may call what, the caller's deadline and ids, errors as status details.
+"""Being called: who may call what, how many at once, the caller's deadline and ids, errors as status details.
 
 An RPC says in its proto, by a method option, which services may call it. An RPC without the option is refused
 when the server starts: forgetting it must not open a door.
 """
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -17,12 +18,14 @@ from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from reliability import telemetry
+from reliability.bulkhead import Bulkhead, Overloaded, Priority
 from reliability.context import Principal, correlation_scope, principal, request_id
 from reliability.deadline import DATABASE_CAP, deadline_scope
 from reliability.errors import Internal, PermissionDenied, Problem
 from reliability.logging import get_logger
+from reliability.retry import PREVIOUS_ATTEMPTS, parse_attempts, previous_attempts_scope
 from reliability.rpc.client import Tls
-from reliability.rpc.status import DETAILS, to_status
+from reliability.rpc.status import DETAILS, pushback, to_status
 
 __all__ = ["EVERYBODY", "build_server"]
 
@@ -44,13 +47,15 @@ def build_server(
     *,
     address: str,
     tls: Tls,
+    bulkhead: Bulkhead | None = None,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
     """A server for `services` (descriptor -> what adds its servicer) with health and reflection, and its port.
 
+    A `bulkhead` limits the calls at once; the rest is told `UNAVAILABLE` and when to come back. Health is exempt.
     Raises `ValueError` for an RPC that does not say who may call it.
     """
     rules = _rules(services, access)
-    server = grpc.aio.server(interceptors=[_Interceptor(rules)], options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(interceptors=[_Interceptor(rules, bulkhead)], options=(("grpc.so_reuseport", 0),))
     for add in services.values():
         add(server)
     checks = health.aio.HealthServicer()
@@ -80,8 +85,9 @@ def _rules(services: Iterable[ServiceDescriptor], access: Any) -> dict[str, froz
 class _Interceptor(grpc.aio.ServerInterceptor):
     """Wraps every unary method of ours."""
 
-    def __init__(self, rules: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, rules: Mapping[str, frozenset[str]], bulkhead: Bulkhead | None) -> None:
         self._rules = rules
+        self._bulkhead = bulkhead
 
     async def intercept_service(
         self,
@@ -93,12 +99,16 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(_OPEN):
             return handler
-        behaviour = _guard(handler.unary_unary, method, self._rules.get(method, frozenset()))
+        behaviour = _guard(handler.unary_unary, method, self._rules.get(method, frozenset()), self._bulkhead)
         return grpc.unary_unary_rpc_method_handler(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
-def _guard(behaviour: Any, method: str, callers: frozenset[str]) -> Behaviour:
+def _guard(behaviour: Any, method: str, callers: frozenset[str], bulkhead: Bulkhead | None) -> Behaviour:
     name = method.rpartition(".")[2]
+
+    def permit() -> "contextlib.AbstractAsyncContextManager[None]":
+        # A service that calls has begun something of its own: before whoever has not.
+        return contextlib.nullcontext() if bulkhead is None else bulkhead.permit(Priority.FIRST)
 
     async def guarded(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
         metadata = {key: value for key, value in (context.invocation_metadata() or ()) if isinstance(value, str)}
@@ -110,17 +120,19 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str]) -> Behaviour:
             correlation_scope(metadata.get("x-correlation-id")),
             # A caller without a deadline gets ours: grpc.aio hands none on by itself.
             deadline_scope(DATABASE_CAP if remaining is None else remaining),
+            previous_attempts_scope(parse_attempts(metadata.get(PREVIOUS_ATTEMPTS))),
         ):
             try:
                 with telemetry.span(name, SpanKind.SERVER, parent=metadata, rpc_system_name="grpc", rpc_method=name):
                     _admit(context, callers)
-                    return await behaviour(request, context)
+                    async with permit():
+                        return await behaviour(request, context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - every error becomes a status
                 problem = _problem(error, name)
                 code, details = to_status(problem)
-                await context.abort(code, problem.detail[:_SHORT], ((DETAILS, details),))
+                await context.abort(code, problem.detail[:_SHORT], ((DETAILS, details), *pushback(problem)))
             finally:
                 _duration.record(
                     time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}
@@ -140,7 +152,7 @@ def _admit(context: "grpc.aio.ServicerContext[Any, Any]", callers: frozenset[str
 
 def _problem(error: Exception, name: str) -> Problem:
     if isinstance(error, Problem):
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, Overloaded):  # counted; a line for each costs too much
             _log.error("rpc_failed", rpc=name, code=error.code, detail=error.detail)
         return error
     _log.error("rpc_failed", rpc=name, exc_info=error)

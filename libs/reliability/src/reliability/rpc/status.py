@@ -1,5 +1,6 @@
 """The same error on both sides of a gRPC call: `Problem` <-> `google.rpc.Status` with `ErrorInfo`."""
 
+import math
 from typing import Final, TypeVar
 
 import grpc
@@ -10,10 +11,11 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from reliability.errors import DeadlineExceeded, Internal, Problem, RemoteProblem, Unavailable
+from reliability.retry.classify import PUSHBACK
 
 M = TypeVar("M", ErrorInfo, RetryInfo)
 
-__all__ = ["DETAILS", "from_call", "to_status"]
+__all__ = ["DETAILS", "from_call", "pushback", "to_status"]
 
 DETAILS: Final = "grpc-status-details-bin"
 _DOMAIN: Final = "holdfast"
@@ -44,6 +46,13 @@ def to_status(problem: Problem) -> tuple[grpc.StatusCode, bytes]:
         retry.retry_delay.FromNanoseconds(int(problem.retry_after * 1e9))
         status.details.add().Pack(retry)
     return code, status.SerializeToString()
+
+
+def pushback(problem: Problem) -> tuple[tuple[str, str], ...]:
+    """The trailer that tells a gRPC client with retries of its own how long to stay away (gRFC A6)."""
+    if problem.retry_after is None:
+        return ()
+    return ((PUSHBACK, str(math.ceil(problem.retry_after * 1000))),)
 
 
 def from_call(error: grpc.aio.AioRpcError, step: str) -> Problem:

@@ -1,5 +1,6 @@
 """Parts for tests of services that must survive faults."""
 
+from reliability.testing.clock import FakeClock
 from reliability.testing.proxy import FaultProxy
 
-__all__ = ["FaultProxy"]
+__all__ = ["FakeClock", "FaultProxy"]

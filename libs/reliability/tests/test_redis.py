@@ -1,0 +1,161 @@
+"""A Redis that fails or hangs costs a few calls their time, not all, and is used again soon after it is back."""
+
+import asyncio
+
+import pytest
+from redis.exceptions import ResponseError
+
+from libs.reliability.tests.support import DistantCache, eventually
+from reliability.circuit_breaker import State
+from reliability.deadline import deadline_scope
+from reliability.redis import BREAKER, Cache, CacheUnavailable
+
+
+async def ping(cache: Cache) -> None:
+    await cache.run("ping", lambda client: client.ping())
+
+
+async def break_it(distant: DistantCache) -> None:
+    """Three calls that find nobody."""
+    distant.proxy.refuse()
+    for _ in range(3):
+        with pytest.raises(CacheUnavailable):
+            await ping(distant.cache)
+    assert distant.cache.breaker.state is State.OPEN
+
+
+async def test_a_hung_redis_costs_three_calls_their_timeout_and_the_others_nothing(
+    distant_cache: DistantCache,
+) -> None:
+    """The fourth is refused without a byte sent."""
+    cache, proxy = distant_cache.cache, distant_cache.proxy
+    await ping(cache)
+    proxy.hang()
+    for _ in range(3):
+        with pytest.raises(CacheUnavailable):
+            await ping(cache)
+    assert cache.breaker.state is State.OPEN
+    proxy.forward()  # it would answer now, if it were asked
+    before = proxy.count(b"SECRET")
+    for _ in range(100):
+        with pytest.raises(CacheUnavailable):
+            await cache.run("get", lambda client: client.get("SECRET"))
+    assert proxy.count(b"SECRET") == before
+    assert cache.breaker.snapshot().refused == 100
+
+
+async def test_redis_is_used_again_soon_after_it_is_back(distant_cache: DistantCache) -> None:
+    """However long it was away; each opening is two seconds at most."""
+    await break_it(distant_cache)
+    cache = distant_cache.cache
+
+    async def opened_often() -> bool:
+        await cache.ready()
+        return cache.breaker.openings >= 2
+
+    await eventually(opened_often)
+    assert cache.breaker.open_for <= BREAKER.open_cap
+    distant_cache.proxy.forward()
+    await eventually(cache.ready, seconds=BREAKER.open_cap + 2)
+    assert cache.breaker.state is State.CLOSED
+    await ping(cache)
+
+
+async def test_readiness_is_the_probe_and_waits_for_nobody(distant_cache: DistantCache) -> None:
+    """It says no at once while the breaker is open, and closes it when Redis is back."""
+    await break_it(distant_cache)
+    distant_cache.proxy.forward()
+    refused = distant_cache.cache.breaker.snapshot().refused
+    assert not await distant_cache.cache.ready()
+    assert distant_cache.cache.breaker.snapshot().refused == refused + 1
+    await eventually(distant_cache.cache.ready)
+    assert distant_cache.cache.breaker.state is State.CLOSED
+
+
+async def test_a_restart_that_cut_every_pooled_connection_costs_one_call(distant_cache: DistantCache) -> None:
+    """The first that fails says what the other nineteen are worth."""
+    cache, proxy = distant_cache.cache, distant_cache.proxy
+    await asyncio.gather(*(ping(cache) for _ in range(20)))
+    proxy.cut()
+    with pytest.raises(CacheUnavailable):
+        await ping(cache)
+    await asyncio.gather(*(ping(cache) for _ in range(20)))
+    assert cache.breaker.snapshot().failures == 1
+
+
+async def test_a_full_pool_of_our_own_says_nothing_about_redis(cache: Cache) -> None:
+    """redis-py calls it a ConnectionError, and has a hundred by default."""
+    outcomes = await asyncio.gather(*(ping(cache) for _ in range(300)), return_exceptions=True)
+    assert any(isinstance(outcome, CacheUnavailable) for outcome in outcomes)
+    assert cache.breaker.snapshot().failures == 0
+
+
+async def test_an_error_that_redis_answers_is_an_answer(cache: Cache) -> None:
+    """A wrong command is our mistake: it fails, and Redis stays in use."""
+    await cache.client.set("text", "x")
+    for _ in range(10):
+        with pytest.raises(CacheUnavailable) as wrong:
+            await cache.run("push", lambda client: client.lpush("text", "y"))
+        assert isinstance(wrong.value.__cause__, ResponseError)
+    assert cache.breaker.state is State.CLOSED
+
+
+async def test_requests_that_are_out_of_time_say_nothing_about_redis(distant_cache: DistantCache) -> None:
+    """Ten callers with no time left, or hardly any, do not take Redis away from those who have some."""
+    cache = distant_cache.cache
+    await ping(cache)
+    for seconds in (0.0, 0.02):
+        distant_cache.proxy.hang()
+        for _ in range(5):
+            with deadline_scope(seconds), pytest.raises(CacheUnavailable):
+                await ping(cache)
+        distant_cache.proxy.forward()
+    assert cache.breaker.state is State.CLOSED
+    await ping(cache)
+
+
+async def test_cancelled_calls_say_nothing_about_redis(distant_cache: DistantCache) -> None:
+    """Nor do they keep the permit of a probe."""
+    cache = distant_cache.cache
+    await ping(cache)
+    distant_cache.proxy.hang()
+    calls = [asyncio.create_task(ping(cache)) for _ in range(10)]
+    await distant_cache.proxy.seen(b"PING", 1)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    distant_cache.proxy.forward()
+    assert cache.breaker.state is State.CLOSED
+    await ping(cache)
+
+
+async def test_a_cancellation_is_never_lost(cache: Cache) -> None:
+    """Whenever it comes. redis-py alone loses some before Python 3.12, and a task that should stop then goes on."""
+    await ping(cache)
+    for turns in range(15):
+        call = asyncio.create_task(ping(cache))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if call.cancel():  # else it was done before
+            with pytest.raises(asyncio.CancelledError):
+                await call
+    assert cache.breaker.state is State.CLOSED
+
+
+async def test_a_mistake_in_our_own_code_passes_as_it_is(cache: Cache) -> None:
+    """It is no failure of Redis, and not hidden as one."""
+
+    async def mistake(_client: object) -> None:
+        raise ZeroDivisionError
+
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            await cache.run("mistake", mistake)
+    assert cache.breaker.state is State.CLOSED
+
+
+async def test_every_failure_of_one_cache_is_its_own(distant_cache: DistantCache) -> None:
+    """Two clients in one process, two breakers."""
+    await break_it(distant_cache)
+    await ping(distant_cache.near)
+    assert distant_cache.near.breaker.state is State.CLOSED

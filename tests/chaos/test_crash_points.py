@@ -1,0 +1,319 @@
+"""What if we die here? Every named point of a purchase, a refund and a campaign, one after the other.
+
+Leases of the dead are made to run out in the database: that they do so by themselves is tested elsewhere, and
+waiting for it would take half a minute a point.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from deploy.local.databases import database_of, database_url
+from deploy.local.demo.observe import Observer
+from deploy.local.demo.shopper import Shopper, Staff, eventually
+from deploy.local.ports import SERVICES, pick_port_base
+from deploy.local.state import ROOT
+from deploy.local.system import System
+from reliability.testing.crash import CrashPoints, names
+
+# Who dies, by the point, while the customer waits for the checkout's answer,
+CHECKOUT = {
+    "hold.not_committed": "catalog",
+    "checkout.claimed": "orders",
+    "checkout.order_not_committed": "orders",
+    "checkout.ordered": "orders",
+    "checkout.held": "orders",
+    "checkout.intent_created": "orders",
+    "checkout.answer_not_committed": "orders",
+    "checkout.not_answered": "orders",
+    "intent.not_created": "payments-webhooks",
+    "intent.not_stored": "payments-webhooks",
+    "intent.not_answered": "payments-webhooks",
+}
+# after the payment,
+PAYMENT = {
+    "webhook.not_answered": "payments-webhooks",
+    "webhook.not_reported": "payments-webhooks",
+    "webhook.reported": "payments-webhooks",
+    "webhook.not_committed": "payments-webhooks",
+    "payment.not_committed": "orders",
+    "payment.not_answered": "orders",
+    "stock.not_noted": "orders",
+    "stock.noted": "orders",
+    "confirmation.not_noted": "orders",
+    "mail.not_answered": "notifications",
+    "mail.not_sent": "notifications",
+    "mail.not_noted": "notifications",
+}
+# and after a payment for stock that is gone.
+REFUND = {
+    "refund.asked_not_answered": "payments-webhooks",
+    "refund.asked_not_noted": "orders",
+    "refund.not_stored": "payments-webhooks",
+    "refund.reported_not_noted": "payments-webhooks",
+    "refund.recorded_not_answered": "orders",
+}
+CAMPAIGN = "campaign.not_noted"
+DIES = CHECKOUT | PAYMENT | REFUND
+# Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
+ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}
+
+UNFINISHED = """
+    SELECT kind, state, attempt, last_error FROM jobs
+     WHERE state IN ('queued', 'running', 'parked') AND kind NOT LIKE 'schedule:%' AND kind <> 'expire_order'
+       AND created_at >= $1
+"""
+
+
+@dataclass(frozen=True)
+class Mortal:
+    """A system whose processes die where they are told to."""
+
+    system: System
+    points: CrashPoints
+    observer: Observer
+    since: datetime
+
+    @asynccontextmanager
+    async def dying(self, service: str, point: str) -> AsyncIterator[None]:
+        """Arms the point; the block does what leads there, and waits for who comes after the dead if it must."""
+        before = self.system.pid(service)
+        self.points.arm(point)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.death(service, point))
+            yield
+        await asyncio.to_thread(self.system.wait_until_ready, service, not_pid=before)
+
+    async def death(self, service: str, point: str, *, again: bool = False) -> None:
+        """Waits for it, and ends the leases that the dead one left. `again`: the next one that passes dies too."""
+        await self.points.fired(point)
+        if again:
+            self.points.arm(point)
+        async with self.database(service) as connection:
+            await connection.execute("UPDATE jobs SET lease_until = now() WHERE state = 'running'")
+            if service == "orders":
+                await connection.execute("UPDATE idempotency_keys SET lease_until = now() WHERE lease_until > now()")
+
+    @asynccontextmanager
+    async def database(self, service: str) -> AsyncIterator[Any]:
+        """A connection to a service's database."""
+        connection = await asyncpg.connect(database_url(self.system.endpoints.postgres, database_of(service)))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def empty_shelf(self, order_id: str, variant: str, pieces: int) -> AsyncIterator[None]:
+        """What a very late payment finds: the hold was released, and the warehouse is empty. Filled again after."""
+        async with self.database("catalog") as connection:
+            on_hand = await connection.fetchval("SELECT on_hand FROM variants WHERE id = $1", variant)
+            await connection.execute("UPDATE holds SET state = 'released' WHERE order_id = $1", order_id)
+            await connection.execute(
+                "UPDATE variants SET held = held - $2, on_hand = held - $2 WHERE id = $1", variant, pieces
+            )
+            try:
+                yield
+            finally:
+                await connection.execute("UPDATE variants SET on_hand = $2 WHERE id = $1", variant, on_hand)
+
+    async def rest(self) -> None:
+        """Until nothing of this test is left to do anywhere; a dead letter is something left to do."""
+
+        async def done() -> bool:
+            return not await self.unfinished()
+
+        with suppress(TimeoutError):
+            await eventually(done, "the last jobs", seconds=60)
+        assert await self.unfinished() == {}
+
+    async def unfinished(self) -> dict[str, Any]:
+        """Jobs by service."""
+        jobs = {name: await self.observer.rows(name, UNFINISHED, self.since) for name in SERVICES}
+        return {name: rows for name, rows in jobs.items() if rows}
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """Two pieces, ordered."""
+
+    shopper: Shopper
+    key: str
+    variant: str
+    stock: tuple[int, int]
+    checkout: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> CrashPoints:
+    """The points of the system below."""
+    return CrashPoints(tmp_path_factory.mktemp("points"))
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, points: CrashPoints) -> Iterator[System]:
+    """One system for all points."""
+    with System(tmp_path_factory.mktemp("crashes"), pick_port_base(), environment=points.environment) as system:
+        yield system
+
+
+@pytest.fixture
+def mortal(system: System, points: CrashPoints) -> Iterator[Mortal]:
+    """The system during one test, at whose end nobody is to die any more."""
+    yield Mortal(system, points, Observer(system.endpoints, system.state.logs), datetime.now(UTC))
+    points.disarm()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shopper(mortal: Mortal) -> AsyncIterator[Shopper]:
+    """A new customer."""
+    shopper = Shopper(mortal.system.endpoints)
+    yield shopper
+    await shopper.close()
+
+
+def some(points: dict[str, str]) -> list[Any]:
+    """Parameters: the points, most of them only for long runs."""
+    return [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.long) for name in points]
+
+
+def test_every_point_in_the_sources_is_died_at() -> None:
+    """A new point is no point until a test dies there."""
+    assert set(names(ROOT / "services", ROOT / "libs" / "reliability" / "src")) == {*DIES, CAMPAIGN}
+
+
+@pytest.mark.parametrize("point", some(CHECKOUT))
+async def test_a_checkout_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """The customer's browser asks again with the same key: one order, one charge, one movement of stock, one mail."""
+    purchase = await order(mortal, shopper, point)
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    await assert_bought(mortal, purchase, mails=1)
+
+
+@pytest.mark.parametrize("point", some(PAYMENT))
+async def test_a_payment_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """What was paid for is recorded, taken from stock and confirmed, once."""
+    purchase = await order(mortal, shopper)
+    async with mortal.dying(DIES[point], point):
+        (await shopper.pay(purchase.checkout)).raise_for_status()
+    # Plain SMTP cannot tell whether it took a mail: one attempt more, under the same Message-ID.
+    await assert_bought(mortal, purchase, mails=2 if point == "mail.not_noted" else 1)
+
+
+@pytest.mark.parametrize("point", some(REFUND))
+async def test_a_refund_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """Money for stock that is gone goes back once, and one mail says so."""
+    purchase = await order(mortal, shopper)
+    async with mortal.empty_shelf(purchase.checkout["order_id"], purchase.variant, 2):
+        async with mortal.dying(DIES[point], point):
+            (await shopper.pay(purchase.checkout)).raise_for_status()
+        await shopper.wait_for(purchase.checkout, "refunded", seconds=60)
+        await mortal.rest()
+    total = purchase.checkout["total"]["amount"]
+    account = await assert_ordered_once(mortal, purchase)
+    assert (account["refunds"], account["refunded"]) == (1, total)
+    assert await mortal.observer.on_hand(purchase.variant) == purchase.stock
+    assert await states(mortal, purchase) == {"order": "refunded", "stock": "lost", "hold": "released"}
+    (mail,) = await mortal.observer.messages(to=shopper.email)
+    assert "refund" in mail["subject"]
+
+
+@pytest.mark.long
+async def test_a_mail_that_is_ambiguous_twice_is_unknown(mortal: Mortal, shopper: Shopper) -> None:
+    """Both attempts may have arrived: it is written down as unknown, and not sent a third time."""
+    purchase = await order(mortal, shopper)
+    mortal.points.arm("mail.not_noted")
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    await mortal.death("notifications", "mail.not_noted", again=True)
+    await mortal.death("notifications", "mail.not_noted")
+    await assert_bought(mortal, purchase, mails=2, mail_state="unknown")
+
+
+@pytest.mark.long
+async def test_a_campaign_survives_death_at_its_sends(mortal: Mortal, shopper: Shopper) -> None:
+    """Marketing that may have arrived is unknown and not sent again; everybody else gets it once."""
+    staff = Staff(mortal.system.endpoints)
+    try:
+        await staff.sign_in()
+        name = f"Crash {uuid.uuid4().hex[:8]}"
+        campaign = await staff.draft_campaign(name)
+        async with mortal.dying("notifications", CAMPAIGN):
+            (await staff.send_campaign(campaign)).raise_for_status()
+
+        async def finished() -> Any:
+            stats = await staff.campaign_stats(campaign)
+            return stats if stats.get("status") == "finished" else None
+
+        stats = await eventually(finished, "the campaign", seconds=60)
+        await mortal.rest()
+    finally:
+        await staff.close()
+    assert stats["unknown"] > 0
+    assert stats["sent"] + stats["unknown"] == stats["recipients"]
+    # The mail server took those that we do not know of: the test died after its answers.
+    mails = [mail for mail in await mortal.observer.messages() if mail["subject"].startswith(name)]
+    receivers = [to for mail in mails for to in mail["to"]]
+    assert len(receivers) == len(set(receivers)) == stats["recipients"]
+
+
+async def order(mortal: Mortal, shopper: Shopper, point: str | None = None) -> Purchase:
+    """Orders two pieces, while the process that has the point dies there if one is given."""
+    variant = (await shopper.choose(at_least=2))["variant"]["id"]
+    stock = await mortal.observer.on_hand(variant)
+    (await shopper.add(variant, 2)).raise_for_status()
+    key = str(uuid.uuid4())
+    if point is None:
+        checkout = await shopper.checkout_until_answered(key)
+    else:
+        async with mortal.dying(DIES[point], point):
+            checkout = await shopper.checkout_until_answered(key)
+    return Purchase(shopper, key, variant, stock, checkout)
+
+
+async def assert_bought(mortal: Mortal, purchase: Purchase, *, mails: int, mail_state: str = "sent") -> None:
+    """The books of everybody agree on one sale, and nobody has anything left to do."""
+    shopper = purchase.shopper
+    await shopper.wait_for(purchase.checkout, "paid", seconds=60)
+    await mortal.rest()
+    account = await assert_ordered_once(mortal, purchase)
+    assert account["refunds"] == 0
+    on_hand, held = purchase.stock
+    assert await mortal.observer.on_hand(purchase.variant) == (on_hand - 2, held)
+    assert await states(mortal, purchase) == {"order": "paid", "stock": "committed", "hold": "committed"}
+    delivered = await mortal.observer.messages(to=shopper.email)
+    assert len(delivered) == mails
+    assert len({mail["headers"]["Message-ID"] for mail in delivered}) == 1
+    sent = await mortal.observer.rows("notifications", 'SELECT state FROM emails WHERE "to" = $1', shopper.email)
+    assert sent == [{"state": mail_state}]
+
+
+async def assert_ordered_once(mortal: Mortal, purchase: Purchase) -> dict[str, Any]:
+    """One order, one intent, one charge, the same answer to the same key, no event left; what Stripe booked."""
+    shopper, checkout, observer = purchase.shopper, purchase.checkout, mortal.observer
+    again = await shopper.checkout(purchase.key)
+    assert (again.status_code, again.json()) == (201, checkout)
+    assert await observer.value("orders", "SELECT count(*) FROM orders WHERE email = $1", shopper.email) == 1
+    account: dict[str, Any] = (await observer.ledger())["orders"][checkout["order_id"]]
+    assert account["payment_intents"] == [checkout["payment"]["payment_intent_id"]]
+    assert (account["charges"], account["charged"]) == (1, checkout["total"]["amount"])
+    waiting = "SELECT event_type, state FROM inbox WHERE state NOT IN ('processed', 'ignored') AND received_at >= $1"
+    assert await observer.rows("payments-webhooks", waiting, mortal.since) == []
+    return account
+
+
+async def states(mortal: Mortal, purchase: Purchase) -> dict[str, str]:
+    """Of the order, its stock as orders sees it, and its hold as catalog does."""
+    order_id = purchase.checkout["order_id"]
+    (order,) = await mortal.observer.rows(
+        "orders", 'SELECT status AS "order", stock FROM orders WHERE id = $1', order_id
+    )
+    (hold,) = await mortal.observer.rows("catalog", "SELECT state AS hold FROM holds WHERE order_id = $1", order_id)
+    return {**order, **hold}
