@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -557,7 +558,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.1, 20.0))
     def hear_of_an_opening(self, seconds: float) -> None:
+        held = self.breaker.state in {State.FORCED_OPEN, State.DISABLED}
         self.breaker.opened_elsewhere(seconds, 1)
+        assert self.breaker.state is (self.before if held else State.OPEN)
         self.look()
 
     @rule()
@@ -730,19 +733,30 @@ async def test_a_breaker_made_later_is_shared_too_and_a_local_one_never(servers:
     mine = Cache(servers.endpoints.redis)
     task = asyncio.create_task(share(mine, every=0.02))
     try:
-        mine.breaker.force_open()
-        mine.breaker.reset()
-        made_later = CircuitBreaker("made later")
-        made_later.force_open()
-        await eventually(lambda: _exists(cache, "breaker-hold:made later"))
+        for name in ("made later", "made later still"):
+            mine.breaker.force_open()
+            mine.breaker.reset()
+            made_later = CircuitBreaker(name)
+            made_later.force_open()
+            await eventually(partial(_exists, cache, f"breaker-hold:{name}"))
         assert not await _exists(cache, "breaker-hold:redis")
         with pytest.raises(ValueError, match="local"):
             await share(mine, [mine.breaker])
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        made_later.reset()
         await mine.close()
+
+
+async def test_an_opening_can_be_reset_everywhere(cache: Cache) -> None:
+    """Also one that nobody had made by hand."""
+    here, there = process(), process()
+    async with sharing((cache, [here]), (cache, [there])):
+        fail(here, 3)
+        await becomes(there, State.OPEN)
+        here.reset()
+        await becomes(there, State.CLOSED)
+        assert not await _exists(cache, "breaker:stripe")
 
 
 async def test_an_open_breaker_costs_no_round_trip(distant_cache: DistantCache) -> None:

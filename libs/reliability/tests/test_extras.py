@@ -13,7 +13,20 @@ from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parents[1]
 PARTS = {
-    (): ("cancellation", "context", "deadline", "errors", "fingerprint", "logging", "retry", "telemetry", "testing"),
+    (): (
+        "bulkhead",
+        "cancellation",
+        "circuit_breaker",
+        "context",
+        "crash_points",
+        "deadline",
+        "errors",
+        "fingerprint",
+        "logging",
+        "retry",
+        "telemetry",
+        "testing",
+    ),
     ("redis",): ("redis", "dedup", "rate_limit"),
     ("postgres",): ("postgres", "jobs", "inbox", "idempotency", "migrations"),
     ("asgi",): ("asgi", "tokens", "idempotency"),

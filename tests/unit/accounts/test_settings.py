@@ -55,3 +55,11 @@ def test_bad_values_stop_the_start_and_are_named(
     printed = capsys.readouterr().err
     assert said in printed
     assert "short-" not in printed
+
+
+def test_an_empty_variable_is_an_unset_one(values: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`CRASH_POINTS=` in a file of variables is not the current folder."""
+    monkeypatch.setenv("CRASH_POINTS", "")
+    monkeypatch.setenv("STAFF_EMAIL", "")
+    loaded = load(AccountsSettings, **values)
+    assert (loaded.crash_points, loaded.staff_email) == (None, None)

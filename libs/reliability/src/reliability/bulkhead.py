@@ -17,10 +17,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from reliability import deadline
 from reliability.errors import Unavailable
 
-__all__ = ["PROCESS_LIMIT", "Bulkhead", "Overloaded", "Priority"]
+__all__ = ["Bulkhead", "Overloaded", "Priority"]
 
-PROCESS_LIMIT: Final = 256
-"""Requests and calls at once in one process; far more than its connections to a database can serve."""
 DEPENDENCY_LIMIT: Final = 64
 _PATIENCE: Final = 0.5
 # Of the time that is left: whoever waits longer gets an answer nobody waits for any more.

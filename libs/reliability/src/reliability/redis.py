@@ -14,19 +14,22 @@ import redis.asyncio
 from opentelemetry import metrics
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from reliability import deadline
 from reliability.circuit_breaker import CircuitBreaker, CircuitOpen, Outcome, Rules
 from reliability.errors import DeadlineExceeded
 from reliability.logging import get_logger
 
-__all__ = ["Cache", "CacheUnavailable"]
+__all__ = ["CONNECTIONS", "Cache", "CacheUnavailable"]
 
 T = TypeVar("T")
 
 BREAKER: Final = Rules(failures=3, window=60.0, open_seconds=1.0, open_cap=2.0, permit_seconds=deadline.CACHE_CAP)
 """Short openings: a Redis that is back shall be used at once, and a try costs one caller half a second."""
+
+CONNECTIONS: Final = 50
+"""Per process. More at once take turns, which costs them less than a connection each would cost Redis."""
 
 _log = get_logger(__name__)
 _failures = metrics.get_meter("reliability").create_counter(
@@ -43,8 +46,6 @@ def _judge(error: Exception) -> Outcome:
     match error:
         case ResponseError():
             return Outcome.SUCCEEDED
-        case MaxConnectionsError():  # of our own pool
-            return Outcome.NEUTRAL
         case RedisError() | OSError():  # a TimeoutError is an OSError
             return Outcome.FAILED
         case DeadlineExceeded() if deadline.remaining(deadline.CACHE_CAP) > 0:  # it was our own cap
@@ -53,8 +54,12 @@ def _judge(error: Exception) -> Outcome:
             return Outcome.NEUTRAL
 
 
-class _Pool(redis.asyncio.ConnectionPool):
-    """Connections, of which the idle ones can be forgotten."""
+class _Pool(redis.asyncio.BlockingConnectionPool):
+    """Connections that callers take turns on, and of which the idle ones can be forgotten.
+
+    redis-py's usual pool refuses whoever comes when all are taken: a crowd would then pass the dedup and the limits
+    that are there for crowds.
+    """
 
     async def forget_idle(self) -> None:
         """Closes what nobody uses: after a restart or a failover they are dead as well, and each would fail a call.
@@ -92,6 +97,8 @@ class Cache:
         self.breaker = CircuitBreaker("redis", rules, judge=_judge, local=True)
         self._pool = _Pool.from_url(
             url,
+            max_connections=CONNECTIONS,
+            timeout=None,  # `run` ends the wait; a connection comes back within a socket timeout, so Redis was slow
             retry=Retry(NoBackoff(), 0),
             socket_timeout=socket_timeout,
             socket_connect_timeout=socket_timeout,

@@ -13,7 +13,7 @@ __all__ = ["ServiceSettings", "load"]
 class ServiceSettings(BaseSettings):
     """What every service reads. Variable names are the field names in upper case."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     environment: Literal["local", "production"] = "local"
     host: str = "127.0.0.1"
