@@ -110,6 +110,7 @@ def settings_for(servers: Servers) -> Callable[..., ServiceSettings]:
             "grpc_port": 1,
             "database_url": servers.endpoints.postgres,
             "redis_url": servers.endpoints.redis,
+            "accounts_grpc": "127.0.0.1:1",
             "tls_ca_file": tls.ca,
             "tls_cert_file": tls.certificate,
             "tls_key_file": tls.key,

@@ -44,11 +44,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
     traces = TraceService(database, retention_days=settings.span_retention_days)
     trace_jobs.register(runtime.worker, traces)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
-
-    async def signing_keys() -> str:
-        request = accounts_pb2.GetSigningKeysRequest()
-        answer = await rpc.invoke(accounts.GetSigningKeys, request, step="accounts.GetSigningKeys", cap=2.0)
-        return answer.jwks_json
+    keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
 
     return Application(
         endpoints=[
@@ -57,6 +53,6 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *trace_routes.endpoints(traces),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
-        authenticate=authenticator(TokenVerifier(signing_keys), settings.public_url),
+        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
         raw_routes=[receiver(traces)],
     )

@@ -2,8 +2,12 @@
 
 from functools import partial
 
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from reliability import rpc
+from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
+from reliability.tokens import TokenVerifier
 from services.catalog.products.routes import endpoints
 from services.catalog.products.service import ProductService
 from services.catalog.servicer import CatalogServicer
@@ -14,9 +18,16 @@ from services.catalog.stock.service import StockService
 
 def build(runtime: Runtime[CatalogSettings]) -> Application:
     """The catalog service."""
+    settings = runtime.settings
+    accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
+    keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     products = ProductService(runtime.database)
     stock = StockService(runtime.database)
-    jobs.register(runtime.worker, stock, backstop=runtime.settings.hold_backstop)
+    jobs.register(runtime.worker, stock, backstop=settings.hold_backstop)
     descriptor = catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"]
     add = partial(catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogServicer(products, stock))
-    return Application(endpoints=endpoints(products), rpcs={descriptor: add})
+    return Application(
+        endpoints=endpoints(products),
+        rpcs={descriptor: add},
+        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+    )

@@ -10,6 +10,7 @@ from reliability.settings import ServiceSettings
 class CatalogSettings(ServiceSettings):
     """Beyond what every service reads."""
 
+    accounts_grpc: str
     hold_backstop_seconds: float = Field(
         default=600.0,
         ge=0,

@@ -3,8 +3,12 @@
 from email.utils import parseaddr
 from functools import partial
 
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from reliability import rpc
+from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
+from reliability.tokens import TokenVerifier
 from services.notifications.campaigns import jobs as campaign_jobs
 from services.notifications.campaigns.service import CampaignService
 from services.notifications.contacts.service import ContactService
@@ -43,6 +47,11 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     )
     mail_jobs.register(runtime.worker, mail)
     campaign_jobs.register(runtime.worker, campaigns)
+    accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
+    keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     servicer = NotificationsServicer(mail, campaigns, ContactService(database))
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
-    return Application(rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add})
+    return Application(
+        rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
+        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+    )

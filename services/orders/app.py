@@ -2,11 +2,15 @@
 
 from functools import partial
 
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
+from reliability import rpc
+from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
+from reliability.tokens import TokenVerifier
 from services.orders.appointment.routes import AppointmentRoutes
 from services.orders.cart.cookie import Signer
 from services.orders.cart.routes import CartRoutes
@@ -36,6 +40,8 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     order_service = OrderService(database, catalog, payments, notifications, settings.hold_ttl_seconds)
     checkout = CheckoutService(database, catalog, payments, order_service, signer, settings.hold_ttl_seconds)
     jobs.register(runtime.worker, order_service)
+    accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
+    keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     return Application(
         endpoints=[
             *CartRoutes(CartService(database, catalog), signer, settings.public_url).endpoints(),
@@ -47,4 +53,5 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
                 orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service)
             )
         },
+        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
     )

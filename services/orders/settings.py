@@ -8,8 +8,9 @@ __all__ = ["OrdersSettings"]
 
 
 class OrdersSettings(ServiceSettings):
-    """Orders calls catalog, payments and notifications."""
+    """Orders calls catalog, payments and notifications, and asks accounts for the keys of tokens."""
 
+    accounts_grpc: str
     catalog_grpc: str
     payments_grpc: str
     notifications_grpc: str

@@ -2,9 +2,13 @@
 
 from functools import partial
 
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
+from reliability import rpc
+from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
+from reliability.tokens import TokenVerifier
 from services.payments_webhooks.intent.service import IntentService
 from services.payments_webhooks.refund.service import RefundService
 from services.payments_webhooks.servicer import PaymentsServicer
@@ -21,6 +25,8 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
     settings, database, worker = runtime.settings, runtime.database, runtime.worker
     stripe = Stripe(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base)
     orders = orders_pb2_grpc.OrdersServiceStub(runtime.channel(settings.orders_grpc))
+    accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
+    keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     intents = IntentService(database, stripe)
     refunds = RefundService(database, stripe, orders)
     webhooks = WebhookService(database, settings.webhook_secrets(), refunds, orders)
@@ -34,4 +40,5 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
                 payments_pb2_grpc.add_PaymentsServiceServicer_to_server, PaymentsServicer(database, intents, refunds)
             )
         },
+        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
     )

@@ -8,8 +8,9 @@ __all__ = ["PaymentsSettings"]
 
 
 class PaymentsSettings(ServiceSettings):
-    """Payments calls Stripe and orders."""
+    """Payments calls Stripe and orders, and asks accounts for the keys of tokens."""
 
+    accounts_grpc: str
     orders_grpc: str
     stripe_api_key: SecretStr = Field(min_length=8)
     stripe_webhook_secret: SecretStr = Field(min_length=8)

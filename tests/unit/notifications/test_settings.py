@@ -17,6 +17,7 @@ VALID: dict[str, Any] = {
     "tls_cert_file": "cert.pem",
     "tls_key_file": "key.pem",
     "mail_url": "smtp://127.0.0.1:8084",
+    "accounts_grpc": "127.0.0.1:8104",
     "mail_from": "Holdfast <shop@holdfast.example>",
 }
 
