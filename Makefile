@@ -34,7 +34,7 @@ up: $(READY) ## start the whole system in the background
 	@$(BIN)/python -m deploy.local up
 
 down: ## stop it; the data stays in .local
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m deploy.local down; fi
+	@if [ -f $(READY) ]; then $(BIN)/python -m deploy.local down; fi
 
 status: $(READY) ## what runs, where, since when
 	@$(BIN)/python -m deploy.local status
