@@ -60,6 +60,16 @@ async def test_a_timeout_of_the_step_itself_is_not_the_deadlines() -> None:
             raise TimeoutError
 
 
+async def test_nobody_sleeps_past_the_deadline() -> None:
+    """It raises at once, with the step, instead of sleeping for nothing; a sleep that fits is slept."""
+    with deadline.deadline_scope(60):
+        await deadline.sleep(0)
+        with pytest.raises(DeadlineExceeded) as exceeded:
+            await deadline.sleep(61, "next look")
+    assert exceeded.value.extensions == {"step": "next look"}
+    await deadline.sleep(0)
+
+
 async def test_tasks_share_the_deadline_of_who_started_them() -> None:
     """Three at once have as long as one."""
 

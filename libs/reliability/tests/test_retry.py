@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
+import grpc
+import grpc.aio
 import httpx
 import pytest
 import stripe
@@ -24,6 +26,7 @@ from reliability.errors import Conflict, DeadlineExceeded, Internal, RateLimited
 from reliability.redis import Cache, CacheUnavailable
 from reliability.retry import (
     PERMANENT,
+    PUSHED_BACK,
     SAFE,
     UNKNOWN,
     RetryBudget,
@@ -38,6 +41,11 @@ from reliability.retry import (
 )
 
 WAIT = st.floats(0, 5)
+
+
+def from_peer(code: grpc.StatusCode, *trailers: tuple[str, str]) -> grpc.aio.AioRpcError:
+    """A failed call of grpc.aio, with what the peer sent at its end."""
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers))
 
 
 class Clock:
@@ -304,6 +312,18 @@ async def test_who_never_retries_has_no_say_in_the_budget() -> None:
     assert budget.tokens == 10
 
 
+async def test_a_peer_that_forbids_retries_is_one_that_is_overloaded() -> None:
+    """Negative pushback is not tried again, and costs a token all the same (gRFC A6, "Throttling")."""
+    budget = RetryBudget(10)
+    call = Failing(*[from_peer(grpc.StatusCode.UNAVAILABLE, ("grpc-retry-pushback-ms", "-1"))] * 3)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await retry(call, budget=budget, idempotent=True)
+    assert (call.calls, budget.tokens) == (1, 9)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await retry(Failing(from_peer(grpc.StatusCode.NOT_FOUND)), budget=budget)
+    assert budget.tokens == 9
+
+
 # --- one layer
 
 
@@ -427,6 +447,13 @@ VERDICTS: list[tuple[Exception, Verdict]] = [
     (stripe.APIError("x", http_status=500, headers={"Idempotent-Replayed": "true"}), PERMANENT),
     (Coded("card_declined", 402, stripe_should_retry="true", retry_after="7"), UNKNOWN.waiting(7)),
     (Coded("card_declined", 402), PERMANENT),
+    (from_peer(grpc.StatusCode.UNAVAILABLE), UNKNOWN),
+    (from_peer(grpc.StatusCode.UNAVAILABLE, ("grpc-retry-pushback-ms", "7000")), UNKNOWN.waiting(7)),
+    (from_peer(grpc.StatusCode.UNAVAILABLE, ("grpc-retry-pushback-ms", "-1")), PUSHED_BACK),
+    (from_peer(grpc.StatusCode.NOT_FOUND, ("grpc-retry-pushback-ms", "soon")), PUSHED_BACK),
+    (from_peer(grpc.StatusCode.RESOURCE_EXHAUSTED), PERMANENT),
+    (from_peer(grpc.StatusCode.NOT_FOUND), PERMANENT),
+    (grpc.aio.UsageError("x"), PERMANENT),
     (ConnectionRefusedError(), SAFE),
     (ConnectionResetError(), UNKNOWN),
     (TimeoutError(), UNKNOWN),

@@ -5,6 +5,7 @@ but never more than the cap of its kind: 8 s for somebody else's API, 10 s for t
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +13,7 @@ from contextvars import ContextVar
 
 from reliability.errors import DeadlineExceeded
 
-__all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "extra_time", "limit", "remaining"]
+__all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "extra_time", "limit", "remaining", "sleep"]
 
 EXTERNAL_CAP = 8.0
 DATABASE_CAP = 10.0
@@ -76,3 +77,10 @@ async def limit(cap: float, step: str) -> AsyncIterator[float]:
         if scope.expired():
             raise DeadlineExceeded(step) from None
         raise
+
+
+async def sleep(seconds: float, step: str = "sleep") -> None:
+    """Sleeps, or raises `DeadlineExceeded` at once when the deadline would pass before it is over."""
+    if remaining(math.inf) < seconds:
+        raise DeadlineExceeded(step)
+    await asyncio.sleep(seconds)

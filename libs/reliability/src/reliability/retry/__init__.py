@@ -9,11 +9,12 @@ from reliability.retry.attempts import (
 )
 from reliability.retry.backoff import full_jitter, parse_retry_after
 from reliability.retry.budget import RetryBudget
-from reliability.retry.classify import PERMANENT, SAFE, UNKNOWN, Again, Classifier, Verdict, classify
+from reliability.retry.classify import PERMANENT, PUSHED_BACK, SAFE, UNKNOWN, Again, Classifier, Verdict, classify
 
 __all__ = [
     "PERMANENT",
     "PREVIOUS_ATTEMPTS",
+    "PUSHED_BACK",
     "SAFE",
     "UNKNOWN",
     "Again",

@@ -146,12 +146,10 @@ class _Failures:
     def admit(self, error: Exception, verdict: Verdict, wait: float, left: float) -> bool:
         """Counts a failure; true when `wait` seconds and an attempt fit into what is `left` of everything."""
         self.count += 1
-        if verdict.again is Again.NEVER:
-            reason = "permanent"
-        else:
-            if self._budget is not None:
-                self._budget.failed()
-            reason = self._spent(wait, left)
+        final = verdict.again is Again.NEVER
+        if self._budget is not None and (not final or verdict.pushed_back):
+            self._budget.failed()
+        reason = "permanent" if final else self._spent(wait, left)
         if reason:
             self.give_up(error, reason)
             return False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PERMANENT",
     "PUSHBACK",
+    "PUSHED_BACK",
     "SAFE",
     "UNKNOWN",
     "Again",
@@ -54,10 +55,14 @@ class Again(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a classifier says of a failure. `after` are the seconds the other side asked us to wait, 0 for none."""
+    """What a classifier says of a failure. `after` are the seconds the other side asked us to wait, 0 for none.
+
+    `pushed_back`: the other side asked not to be tried again, which costs the budget as if it could have been.
+    """
 
     again: Again
     after: float = 0.0
+    pushed_back: bool = False
 
     def waiting(self, seconds: float) -> "Verdict":
         """The same, but not before `seconds` have passed."""
@@ -67,6 +72,7 @@ class Verdict:
 PERMANENT: Final = Verdict(Again.NEVER)
 SAFE: Final = Verdict(Again.ALWAYS)
 UNKNOWN: Final = Verdict(Again.IF_IDEMPOTENT)
+PUSHED_BACK: Final = Verdict(Again.NEVER, pushed_back=True)
 
 Classifier = Callable[[Exception], Verdict]
 
@@ -208,6 +214,8 @@ def grpc_error(error: Exception) -> Verdict:
     if not isinstance(error, grpc.aio.AioRpcError):
         return PERMANENT
     asked = _asked(error)
+    if asked is not None and asked < 0:
+        return PUSHED_BACK
     code = error.code()
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:  # cancelled by a peer that stops
         verdict, asked = UNKNOWN, asked or 0.0
@@ -217,7 +225,7 @@ def grpc_error(error: Exception) -> Verdict:
         verdict = SAFE
     else:
         return PERMANENT
-    return PERMANENT if asked is None or asked < 0 else verdict.waiting(asked)
+    return PERMANENT if asked is None else verdict.waiting(asked)
 
 
 def _asked(error: "grpc.aio.AioRpcError") -> float | None:

@@ -26,6 +26,12 @@ class _Link:
         self.client, self.server = client, server
         self.loses_reply = False
         self.holds_reply = False
+        self.half_open = False
+
+    def lose_server(self) -> None:
+        """Cuts the server's side; the client is not told, now or ever."""
+        self.half_open = True
+        self.server[1].transport.abort()
 
     def close(self) -> None:
         """Cuts both sides at once; what was not read yet is gone."""
@@ -103,6 +109,15 @@ class FaultProxy:
         if not at:
             self._flowing.clear()
 
+    def half_open(self) -> None:
+        """Takes the server away from every open connection without a FIN or RST; new ones are welcome.
+
+        As when its machine lost power, or a firewall forgot them: what clients send is swallowed, and no answer comes
+        until they give up. `forward()` does not bring these back.
+        """
+        for link in tuple(self._links):
+            link.lose_server()
+
     def cut(self) -> None:
         """Closes every open connection; new ones are welcome."""
         for link in tuple(self._links):
@@ -143,6 +158,8 @@ class FaultProxy:
     async def _carry_requests(self, link: _Link) -> None:
         while chunk := await link.client[0].read(_CHUNK):
             await self._flowing.wait()
+            if link.half_open:
+                continue
             self._arm(link, chunk)
             link.server[1].write(chunk)
             await link.server[1].drain()
@@ -166,6 +183,9 @@ class FaultProxy:
             if self._delay:
                 await asyncio.sleep(self._delay)
             await self._flowing.wait()
+            if link.half_open:
+                return
             link.client[1].write(chunk)
             await link.client[1].drain()
-        link.close()
+        if not link.half_open:
+            link.close()
