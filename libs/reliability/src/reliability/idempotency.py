@@ -1,8 +1,8 @@
 """Idempotency-Key: the same request, however often it is sent, happens once and gets one answer.
 
-The edge parses the header; the service claims the key in its first transaction, fences every later phase by a
-lease token and stores the answer in its last. What happened is therefore known exactly to the transaction
-that did it: a crash between two phases leaves a recovery point to resume from.
+The edge parses the header, or over gRPC the metadata of that name; the service claims the key in its first
+transaction, fences every later phase by a lease token and stores the answer in its last. What happened is therefore
+known exactly to the transaction that did it: a crash between two phases leaves a recovery point to resume from.
 
 Source: draft-ietf-httpapi-idempotency-key-header; phases and recovery points after Brandur Leach,
 "Implementing Stripe-like Idempotency Keys in Postgres".
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import orjson
 
@@ -28,16 +28,27 @@ from reliability.errors import (
 if TYPE_CHECKING:
     from reliability.postgres import Connection
 
-__all__ = ["STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
+__all__ = ["MESSAGE", "RETENTION_HOURS", "STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
 
-STARTED = "started"
+STARTED: Final = "started"
+"""The recovery point of a key that was just claimed."""
+MESSAGE: Final = "application/grpc+proto"
+"""The content type of an answer that is a message: replayed over gRPC, byte for byte."""
+RETENTION_HOURS: Final = 24.0
+"""How long an answer is kept unless the claim says otherwise."""
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
-_RETENTION_HOURS = 24
+
+
+@runtime_checkable
+class _Message(Protocol):
+    """What every protobuf message is."""
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A client's key, the route it was used on, and the fingerprint of what was asked."""
+    """A client's key, the route or RPC it was used on, and the fingerprint of what was asked."""
 
     route: str
     value: str
@@ -70,7 +81,7 @@ def parse(header: str) -> str:
 
 _CLAIM = """
 INSERT INTO idempotency_keys AS k (scope, key, fingerprint, lease, lease_until, expires_at)
-VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', now() + $6 * interval '1 hour')
+VALUES ($1, $2, $3, $4, now() + $5 * interval '1 second', now() + $6::float8 * interval '1 hour')
     ON CONFLICT (scope, key) DO UPDATE
        SET fingerprint = excluded.fingerprint, lease = excluded.lease, lease_until = excluded.lease_until,
            expires_at = excluded.expires_at,
@@ -123,13 +134,15 @@ class Claim:
     async def store(
         self, connection: "Connection", status: int, body: Any, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Stores the answer (any JSON value, None for no body) in the transaction of the last effect.
+        """Stores the answer in the transaction of the last effect: any JSON value, None for no body, or a message.
 
-        Raises `LeaseLost`.
+        A message is what an RPC answers; it is replayed over gRPC and nowhere else. Raises `LeaseLost`.
         """
         if self.key:
-            stored = b"" if body is None else orjson.dumps(body)
-            await self._fenced(connection, _STORE, status, dict(headers or {}), stored)
+            stored, kept = _encoded(body), dict(headers or {})
+            if isinstance(body, _Message):
+                kept["content-type"] = MESSAGE
+            await self._fenced(connection, _STORE, status, kept, stored)
 
     async def release(self, connection: "Connection") -> None:
         """Gives the lease back after a failure, so that a retry resumes at once instead of waiting for its end."""
@@ -146,9 +159,19 @@ class Claim:
             raise LeaseLost
 
 
-async def claim(connection: "Connection", client: str, *, lease_seconds: float = 30.0) -> Claim:
+def _encoded(body: Any) -> bytes:
+    if isinstance(body, _Message):
+        return body.SerializeToString()
+    return b"" if body is None else orjson.dumps(body)
+
+
+async def claim(
+    connection: "Connection", client: str, *, lease_seconds: float = 30.0, retention_hours: float = RETENTION_HOURS
+) -> Claim:
     """Claims the running request's key for `client`, or resumes where an earlier attempt stopped.
 
+    The attempt has `lease_seconds`, after which another may take over. The key and its answer are kept for
+    `retention_hours` from the first claim: longer than any client of this route goes on trying.
     Raises `Replay` with the stored answer, `IdempotencyKeyReused` (422) for another body,
     `IdempotencyInProgress` (409) while another attempt holds the lease.
     """
@@ -156,11 +179,11 @@ async def claim(connection: "Connection", client: str, *, lease_seconds: float =
     if key is None:
         return Claim()
     scope, lease = f"{client}|{key.route}", str(uuid.uuid4())
-    row = await connection.fetchrow(_CLAIM, scope, key.value, key.fingerprint, lease, lease_seconds, _RETENTION_HOURS)
+    row = await connection.fetchrow(_CLAIM, scope, key.value, key.fingerprint, lease, lease_seconds, retention_hours)
     if row is None:
         row = await connection.fetchrow(_LOOK, scope, key.value)
         if row is None:  # purged between the two statements
-            return await claim(connection, client, lease_seconds=lease_seconds)
+            return await claim(connection, client, lease_seconds=lease_seconds, retention_hours=retention_hours)
         if row["fingerprint"] != key.fingerprint:
             raise IdempotencyKeyReused
         if row["status"] is not None:

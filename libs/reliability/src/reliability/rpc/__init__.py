@@ -1,7 +1,7 @@
 """gRPC between services: mutual TLS, access rules from the proto, deadlines, correlation and errors that cross."""
 
-from reliability.rpc.client import Tls, channel, invoke
+from reliability.rpc.client import IDEMPOTENCY_KEY, Tls, channel, invoke
 from reliability.rpc.keys import key_set
-from reliability.rpc.server import EVERYBODY, build_server
+from reliability.rpc.server import EVERYBODY, REPLAYED, Edge, build_server
 
-__all__ = ["EVERYBODY", "Tls", "build_server", "channel", "invoke", "key_set"]
+__all__ = ["EVERYBODY", "IDEMPOTENCY_KEY", "REPLAYED", "Edge", "Tls", "build_server", "channel", "invoke", "key_set"]

@@ -19,7 +19,7 @@ from reliability.errors import Unavailable
 from reliability.retry import PREVIOUS_ATTEMPTS, RetryBudget, previous_attempts, retry
 from reliability.rpc.status import from_call
 
-__all__ = ["Tls", "channel", "invoke"]
+__all__ = ["IDEMPOTENCY_KEY", "Tls", "channel", "invoke"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -32,6 +32,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.enable_retries", 0),
 )
+
+IDEMPOTENCY_KEY: Final = "idempotency-key"
+"""The metadata a client's key travels in: the HTTP header's name, as gRPC writes names."""
 
 _BACKOFF_BASE: Final = 0.5
 _BACKOFF_CAP: Final = 2.0
@@ -81,8 +84,12 @@ async def invoke(
     step: str,
     cap: float = deadline.EXTERNAL_CAP,
     attempts: int = 3,
+    key: str | None = None,
 ) -> Response:
     """Calls `method` and answers its message; `step` names the call in traces and errors, "catalog.HoldStock" say.
+
+    `key` goes along as `idempotency-key`: the peer binds it to this RPC and this request, and answers again what it
+    answered first (see `reliability.idempotency`).
 
     What failed in a way that may pass is tried again within the deadline: every RPC of ours is idempotent by its
     own key. What is before the dot in `step` names the dependency, whose calls share a retry budget and a bulkhead.
@@ -92,7 +99,7 @@ async def invoke(
 
     async def once() -> Response:
         async with dependency.bulkhead.permit():
-            return await _call(method, request, step, cap)
+            return await _call(method, request, step, cap, key)
 
     return await retry(
         once,
@@ -107,7 +114,11 @@ async def invoke(
 
 
 async def _call(
-    method: Callable[..., "grpc.aio.UnaryUnaryCall[Request, Response]"], request: Request, step: str, cap: float
+    method: Callable[..., "grpc.aio.UnaryUnaryCall[Request, Response]"],
+    request: Request,
+    step: str,
+    cap: float,
+    key: str | None,
 ) -> Response:
     with telemetry.span(step, SpanKind.CLIENT, rpc_system_name="grpc", rpc_method=step):
         metadata = [
@@ -117,6 +128,8 @@ async def _call(
         ]
         if earlier := previous_attempts():
             metadata.append((PREVIOUS_ATTEMPTS, str(earlier)))
+        if key is not None:
+            metadata.append((IDEMPOTENCY_KEY, key))
         try:
             return await method(request, timeout=deadline.remaining(cap), metadata=metadata)
         except grpc.aio.AioRpcError as error:

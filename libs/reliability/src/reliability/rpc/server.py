@@ -17,19 +17,23 @@ from grpc_reflection.v1alpha import reflection
 from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
-from reliability import telemetry
+from reliability import idempotency, telemetry
 from reliability.bulkhead import Bulkhead, Overloaded, Priority
 from reliability.context import Principal, correlation_scope, principal, request_id
 from reliability.deadline import DATABASE_CAP, deadline_scope
 from reliability.errors import Internal, PermissionDenied, Problem
+from reliability.fingerprint import fingerprint
 from reliability.logging import get_logger
 from reliability.retry import PREVIOUS_ATTEMPTS, parse_attempts, previous_attempts_scope
-from reliability.rpc.client import Tls
+from reliability.rpc.client import IDEMPOTENCY_KEY, Tls
 from reliability.rpc.status import DETAILS, pushback, to_status
 
-__all__ = ["EVERYBODY", "build_server"]
+__all__ = ["EVERYBODY", "REPLAYED", "Edge", "build_server"]
 
 EVERYBODY = "*"
+"""Who may call, when that is every service with a certificate."""
+REPLAYED = "idempotent-replayed"
+"""The trailer of an answer that was given before."""
 _SHORT = 200  # for people with grpcurl; the whole detail is in the status details
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 
@@ -55,7 +59,7 @@ def build_server(
     Raises `ValueError` for an RPC that does not say who may call it.
     """
     rules = _rules(services, access)
-    server = grpc.aio.server(interceptors=[_Interceptor(rules, bulkhead)], options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(interceptors=[Edge(rules, bulkhead=bulkhead)], options=(("grpc.so_reuseport", 0),))
     for add in services.values():
         add(server)
     checks = health.aio.HealthServicer()
@@ -82,11 +86,16 @@ def _rules(services: Iterable[ServiceDescriptor], access: Any) -> dict[str, froz
     return rules
 
 
-class _Interceptor(grpc.aio.ServerInterceptor):
-    """Wraps every unary method of ours."""
+class Edge(grpc.aio.ServerInterceptor):
+    """What `asgi.Edge` is over HTTP, around every unary method: ids, deadline, keys, load shedding, span, errors.
 
-    def __init__(self, rules: Mapping[str, frozenset[str]], bulkhead: Bulkhead | None) -> None:
-        self._rules = rules
+    `access` says which callers each method accepts, by the name in their certificate, and refuses everybody
+    elsewhere; without it nobody is asked for one, and who may call is somebody else's business. Streams pass as they
+    are. Health and reflection are exempt.
+    """
+
+    def __init__(self, access: Mapping[str, frozenset[str]] | None = None, *, bulkhead: Bulkhead | None = None) -> None:
+        self._access = access
         self._bulkhead = bulkhead
 
     async def intercept_service(
@@ -97,13 +106,29 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         """Called by grpc.aio for each call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_OPEN):
+        if handler is None or handler.unary_unary is None or method.startswith(_OPEN):
             return handler
-        behaviour = _guard(handler.unary_unary, method, self._rules.get(method, frozenset()), self._bulkhead)
-        return grpc.unary_unary_rpc_method_handler(behaviour, handler.request_deserializer, handler.response_serializer)
+        callers = None if self._access is None else self._access.get(method, frozenset())
+        behaviour = _guard(handler.unary_unary, method, callers, self._bulkhead)
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour, handler.request_deserializer, _serializer(handler.response_serializer)
+        )
 
 
-def _guard(behaviour: Any, method: str, callers: frozenset[str], bulkhead: Bulkhead | None) -> Behaviour:
+class _Stored(bytes):
+    """An answer that needs no more encoding."""
+
+
+def _serializer(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    def serialize(answer: Any) -> bytes:
+        if isinstance(answer, _Stored):
+            return bytes(answer)  # grpc takes no subclass
+        return answer if encode is None else encode(answer)
+
+    return serialize
+
+
+def _guard(behaviour: Any, method: str, callers: frozenset[str] | None, bulkhead: Bulkhead | None) -> Behaviour:
     name = method.rpartition(".")[2]
 
     def permit() -> "contextlib.AbstractAsyncContextManager[None]":
@@ -124,9 +149,11 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str], bulkhead: Bulkh
         ):
             try:
                 with telemetry.span(name, SpanKind.SERVER, parent=metadata, rpc_system_name="grpc", rpc_method=name):
-                    _admit(context, callers)
+                    if callers is not None:
+                        _admit(context, callers)
+                    idempotency.current.set(_key(method, metadata, request))
                     async with permit():
-                        return await behaviour(request, context)
+                        return await _answer(behaviour, request, context)
             except grpc.aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - every error becomes a status
@@ -139,6 +166,26 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str], bulkhead: Bulkh
                 )
 
     return guarded
+
+
+async def _answer(behaviour: Any, request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+    """What the servicer answers, or what it answered to the same key before."""
+    try:
+        return await behaviour(request, context)
+    except idempotency.Replay as replay:
+        if replay.headers.get("content-type") != idempotency.MESSAGE:
+            raise TypeError("the stored answer is JSON: the servicer has to make its message of it") from replay
+        context.set_trailing_metadata(((REPLAYED, "true"),))
+        return _Stored(replay.body)
+
+
+def _key(method: str, metadata: Mapping[str, str], request: Any) -> idempotency.Key | None:
+    """The caller's key, bound to this RPC and to what it asks. Raises `IdempotencyKeyInvalid`."""
+    value = metadata.get(IDEMPOTENCY_KEY)
+    if value is None:
+        return None
+    asked = request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
+    return idempotency.Key(method, idempotency.parse(value), fingerprint(method, asked))
 
 
 def _admit(context: "grpc.aio.ServicerContext[Any, Any]", callers: frozenset[str]) -> None:
