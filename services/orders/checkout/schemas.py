@@ -1,9 +1,11 @@
 """Bodies of the checkout routes."""
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, EmailStr, Field, StringConstraints
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, EmailStr, Field, StringConstraints
 
 from services.orders.cart.schemas import MoneyView
 from services.orders.checkout.domain import ShippingMethod
@@ -11,8 +13,28 @@ from services.orders.order.domain import Order
 
 __all__ = ["CheckoutView", "PlaceOrder", "TokenQuery"]
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Optional = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+
+def _one_line(value: str) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in value):
+        message = "must be one line without control characters"
+        raise ValueError(message)
+    return value
+
+
+def _ascii_address(value: str) -> str:
+    try:
+        found = validate_email(value, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+    return found.ascii_email or found.normalized
+
+
+# What notifications could not write is refused here, while the customer can still correct it: not when it is paid.
+OneLine = AfterValidator(_one_line)
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), OneLine]
+Optional = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), OneLine]
+PostalCode = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20), OneLine]
+MailAddress = Annotated[EmailStr, AfterValidator(_ascii_address), Field(max_length=254)]
 
 
 class Address(BaseModel):
@@ -22,7 +44,7 @@ class Address(BaseModel):
     line1: Line
     line2: Optional | None = None
     city: Line
-    postal_code: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20)]
+    postal_code: PostalCode
     region: Optional | None = None
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
@@ -30,7 +52,7 @@ class Address(BaseModel):
 class PlaceOrder(BaseModel):
     """Orders what is in the cart."""
 
-    email: Annotated[EmailStr, Field(max_length=254)]
+    email: MailAddress
     shipping_address: Address
     shipping_method: ShippingMethod = ShippingMethod.STANDARD
     note: Annotated[str, StringConstraints(max_length=1000)] | None = None
