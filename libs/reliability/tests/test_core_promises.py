@@ -8,6 +8,7 @@ import json
 import pytest
 
 from reliability import deadline, idempotency, inbox
+from reliability.context import correlation_id, correlation_scope
 from reliability.dedup import deduplicate
 from reliability.errors import (
     DeadlineExceeded,
@@ -23,6 +24,7 @@ from reliability.inbox import InvalidSignature, Received, StaleSignature, verify
 from reliability.postgres import Database
 from reliability.rate_limit import Policy, RateLimiter
 from reliability.redis import Cache
+from reliability.telemetry import adopt_correlation
 
 KEY = Key("POST /pay", "k-1", "fp-1")
 # Nothing listens on port 1: a Redis that is away.
@@ -203,9 +205,27 @@ def test_a_signature_is_checked_on_both_sides_of_now_and_with_every_secret() -> 
     for stamp in (600, 1400):
         with pytest.raises(StaleSignature):
             verify_signature(b"x", sign(b"x", "new", stamp), ["new"], now=lambda: 1000.0)
-    for header in ("", "t=1", "v1=abc", "t=x,v1=abc", "t=1,t=2,v1=a", sign(b"y", "new", 1000)):
+    for header in (
+        "",
+        "t=1",
+        "v1=abc",
+        "t=x,v1=abc",
+        "t=1,t=2,v1=a",
+        sign(b"y", "new", 1000),
+        sign(b"x", "new", 10**400),
+    ):
         with pytest.raises(InvalidSignature):
             verify_signature(b"x", header, ["new"], now=lambda: 1000.0)
+
+
+@pytest.mark.parametrize("foreign", ["", "two words", "line\nbreak", "\0", "x" * 129, "é"])
+def test_a_flow_is_not_adopted_under_a_name_that_no_header_can_carry(foreign: str) -> None:
+    """Metadata of a payment is anybody's to write who may use the account: the running flow stays what it was."""
+    with correlation_scope("flow-1"):
+        adopt_correlation(foreign)
+        assert correlation_id() == "flow-1"
+        adopt_correlation("flow-2")
+        assert correlation_id() == "flow-2"
 
 
 async def test_an_inner_deadline_shortens_and_never_extends() -> None:

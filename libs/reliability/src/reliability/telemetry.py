@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
-from reliability.context import bind_correlation_id
+from reliability.context import bind_correlation_id, sanitise_correlation_id
 from reliability.errors import ControlFlow, Problem
 
 __all__ = [
@@ -68,7 +68,12 @@ def mark_error(current: trace.Span, error: BaseException) -> None:
 
 
 def adopt_correlation(value: str) -> None:
-    """Makes this context and its current span part of a flow that was found out late, by a webhook's job say."""
+    """Makes this context and its current span part of a flow that was found out late, by a webhook's job say.
+
+    What is no correlation id changes nothing: it may come from outside, and would go into headers.
+    """
+    if sanitise_correlation_id(value) != value:
+        return
     bind_correlation_id(value)
     trace.get_current_span().set_attribute("correlation.id", value)
 
