@@ -1,5 +1,6 @@
 """Stripe's events, as far as we read them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ import orjson
 from services.payments_webhooks.errors import InvalidEvent
 
 __all__ = ["Event", "parse"]
+
+_NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +24,29 @@ class Event:
     @property
     def object_key(self) -> str:
         """What the event is about: events with the same key are handled in the order they came."""
-        intent = self.object.get("payment_intent")
-        return str(intent if isinstance(intent, str) else self.object.get("id", self.id))
+        named = (self.object.get(name) for name in ("payment_intent", "id"))
+        return next((str(value) for value in named if _is_name(value)), self.id)
 
     @property
     def metadata(self) -> dict[str, str]:
         """What we gave Stripe to keep."""
         metadata = self.object.get("metadata")
-        return metadata if isinstance(metadata, dict) else {}
+        items = metadata.items() if isinstance(metadata, dict) else ()
+        return {name: value for name, value in items if isinstance(value, str)}
 
 
 def parse(body: bytes) -> Event:
     """An event from a verified body. Raises `InvalidEvent`."""
     try:
         event = orjson.loads(body)
-        return Event(str(event["id"]), str(event["type"]), dict(event["data"]["object"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        found = event["id"], event["type"], event["data"]["object"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidEvent("The body is signed but is not a Stripe event.") from error
+    if not (_is_name(found[0]) and _is_name(found[1]) and isinstance(found[2], dict)):
+        raise InvalidEvent("The event's id, type or object is not what it should be.")
+    return Event(*found)
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it can be a key: one that could never be stored must not be sent again and again."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
