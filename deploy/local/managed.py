@@ -1,4 +1,4 @@
-"""One process that is kept running: started, watched, restarted with backoff, stopped."""
+"""One process that is kept running: started, watched, restarted with backoff when it ends or hangs, stopped."""
 
 import asyncio
 import os
@@ -23,6 +23,9 @@ __all__ = ["Backoff", "Managed", "Status"]
 State: TypeAlias = Literal["starting", "ready", "restarting", "stopped"]
 
 READY_SECONDS = 60.0
+# A process that six times in a row, every five seconds, does not answer whether it is alive is taken to hang.
+ALIVE_SECONDS = 5.0
+ALIVE_MISSES = 6
 _EX_CONFIG = 78  # sysexits.h: the settings are wrong, and trying again does not mend them
 _EX_OSERR = 71
 _EARLY_EXITS = 3
@@ -174,6 +177,15 @@ class Managed:
         self._enter("ready")
         if not ready.done():
             ready.set_result(None)
+        await self._until_it_hangs()
+        log("process_hangs", "error", process=self.spec.name)
+        self._signal(signal.SIGKILL)  # a process that is stopped hears no other
+
+    async def _until_it_hangs(self) -> None:
+        missed = 0
+        while missed < ALIVE_MISSES:
+            await asyncio.sleep(ALIVE_SECONDS)
+            missed = 0 if self._stopping or await self.spec.alive() else missed + 1
 
     def _enter(self, state: State) -> None:
         self._state = state

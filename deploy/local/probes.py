@@ -10,21 +10,27 @@ from deploy.local.errors import ConfigurationFailure
 from deploy.local.ports import HOST
 from deploy.local.specs import Probe
 
-__all__ = ["http_ok", "postgres_answers", "until_routed", "valkey_answers"]
+__all__ = ["http_lives", "http_ok", "postgres_answers", "until_routed", "valkey_answers"]
 
 _ROUTED_SECONDS = 20.0
 _PATIENCE = 2.0  # seconds for one question
+_LONG_PATIENCE = 5.0
 
 
-def http_ok(port: int, path: str) -> Probe:
-    """Whether GET answers 200."""
+def http_ok(port: int, path: str, patience: float = _PATIENCE) -> Probe:
+    """Whether GET answers 200 within `patience` seconds."""
     question = f"GET {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode()
 
     async def ask() -> bool:
-        answer = await _exchange(port, question)
+        answer = await _exchange(port, question, patience=patience)
         return answer.split(b" ")[1:2] == [b"200"]
 
     return ask
+
+
+def http_lives(port: int) -> Probe:
+    """Whether the process answers at all; a machine that is short of breath is given time for it."""
+    return http_ok(port, "/livez", _LONG_PATIENCE)
 
 
 async def until_routed(port: int, paths: Iterable[str]) -> None:
@@ -66,9 +72,9 @@ def postgres_answers(url: str) -> Probe:
     return ask
 
 
-async def _exchange(port: int, question: bytes, lines: int = 1) -> bytes:
+async def _exchange(port: int, question: bytes, lines: int = 1, patience: float = _PATIENCE) -> bytes:
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
                 writer.write(question)

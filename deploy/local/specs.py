@@ -14,6 +14,11 @@ __all__ = ["Action", "Command", "Job", "Probe", "Process", "Stage", "Step"]
 Probe: TypeAlias = Callable[[], Awaitable[bool]]
 
 
+async def _answers() -> bool:
+    """Nobody can be asked: a process lives until it ends."""
+    return True
+
+
 class Stage(IntEnum):
     """Who goes first when stopping: the highest. Within a stage all stop at once."""
 
@@ -40,7 +45,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that is kept running."""
+    """A process that is kept running.
+
+    While something it needs is away it is not `ready`, and nobody minds; when it is not `alive` it is killed and
+    started again.
+    """
 
     name: str
     command: Command
@@ -48,6 +57,7 @@ class Process:
     stage: Stage
     ports: tuple[int, ...]
     after: tuple[str, ...] = ()
+    alive: Probe = _answers
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL  # when the supervisor itself was killed
     stop_seconds: float = 12.0

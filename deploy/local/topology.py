@@ -17,7 +17,7 @@ from deploy.local.external import External, base_environment
 from deploy.local.identity import Identity
 from deploy.local.ports import HOST, SERVICES, Ports
 from deploy.local.postgres import Postgres
-from deploy.local.probes import http_ok, postgres_answers, until_routed, valkey_answers
+from deploy.local.probes import http_lives, http_ok, postgres_answers, until_routed, valkey_answers
 from deploy.local.specs import Action, Command, Job, Process, Stage, Step
 from deploy.local.state import ROOT, StateDir
 from deploy.local.valkey import Valkey
@@ -145,7 +145,8 @@ class Site:
                 STRIPE_WEBHOOK_URL=f"{self.gateway_url}/api/stripe/webhook",
                 STATE_FILE=str(self.state.data / "stripe-sandbox.db"),
             )
-            yield Process("stripe-sandbox", command, http_ok(port, "/livez"), Stage.OUTSIDE, (port,))
+            ready = http_ok(port, "/livez")
+            yield Process("stripe-sandbox", command, ready, Stage.OUTSIDE, (port,), alive=http_lives(port))
         if self.external.mail_url is None:
             port, smtp = self.ports.of("mailbox"), self.ports.of("mailbox SMTP")
             command = self._python(
@@ -155,7 +156,8 @@ class Site:
                 SMTP_PORT=str(smtp),
                 STATE_FILE=str(self.state.data / "mailbox.db"),
             )
-            yield Process("mailbox", command, http_ok(port, "/livez"), Stage.OUTSIDE, (port, smtp))
+            ready = http_ok(port, "/livez")
+            yield Process("mailbox", command, ready, Stage.OUTSIDE, (port, smtp), alive=http_lives(port))
 
     def _gateway(self) -> Iterable[Step]:
         port, admin_port = self.ports.of("gateway"), self.ports.of("gateway admin")
@@ -199,6 +201,7 @@ class Site:
             Stage.TELEMETRY if service == "admin" else Stage.SERVICES,
             (self.ports.http(service), self.ports.grpc(service)),
             after=(started, *(("valkey",) if self.external.redis_url is None else ())),
+            alive=http_lives(self.ports.http(service)),
         )
 
     def _service_environment(self, service: str) -> dict[str, str]:

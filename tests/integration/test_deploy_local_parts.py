@@ -133,6 +133,30 @@ async def test_what_crashes_is_started_again_and_takes_its_children_along(state:
         assert (record["pid"], record["restarts"]) == (supervisor.pids()["worker"], 1)
 
 
+async def test_what_hangs_is_killed_and_started_again(
+    state: StateDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is there and answers nobody is as bad as one that is gone; one missed answer is no proof."""
+    monkeypatch.setattr(managed, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(managed, "ALIVE_MISSES", 3)
+    answers, hung = [True, False, False], set[int]()
+
+    async def alive() -> bool:
+        return answers.pop(0) if answers else supervisor.pids()["worker"] not in hung
+
+    journal = tmp_path / "journal"
+    ready = says(journal, "worker up\n")
+    worker = Process("worker", command(STAND_IN, "worker", str(journal)), ready, Stage.SERVICES, (), alive=alive)
+    async with supervised((worker,), state) as supervisor:
+        first = supervisor.pids()["worker"]
+        await until(lambda: not answers)
+        assert supervisor.pids()["worker"] == first
+        os.kill(first, signal.SIGSTOP)  # deaf to SIGTERM, as what hangs may be
+        hung.add(first)
+        await until(lambda: json.loads(state.processes.read_text())["worker"]["pid"] != first)
+        assert json.loads(state.processes.read_text())["worker"]["restarts"] == 1
+
+
 async def test_one_that_ignores_the_order_to_stop_is_killed(state: StateDir, tmp_path: Path) -> None:
     """A process gets its time to drain and no more."""
     ready = tmp_path / "ready"
@@ -270,6 +294,7 @@ def test_the_plan_is_whole(site: Site) -> None:
         assert isinstance(migration, Job)
         before = f"seed {service}" if service in SEEDED else migration.name
         assert before in process.after
+        assert process.alive is not process.ready  # a service without its database must not be killed for it
         assert migration.name in (*process.after, *getattr(plan[before], "after", ()))
         assert "MIGRATION_DATABASE_URL" not in process.command.environment
         text = " ".join(process.command.environment.values())
