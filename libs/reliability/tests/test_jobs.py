@@ -7,7 +7,7 @@ import pytest
 
 from reliability import jobs
 from reliability.context import correlation_id, correlation_scope
-from reliability.errors import LeaseLost, Unavailable
+from reliability.errors import Conflict, DeadlineExceeded, LeaseLost, Problem, Unavailable
 from reliability.jobs import Job, NewJob, Park, Run, Snooze, Worker, queue
 from reliability.postgres import Connection, Database
 
@@ -147,7 +147,7 @@ async def test_a_failed_attempt_comes_back_and_the_last_one_tells(database: Data
 
     async def handle(_job: Job) -> None:
         message = "no luck"
-        raise Unavailable(message, retry_after=0)
+        raise Conflict(message)
 
     async def parked(connection: Connection, job: Job, reason: str) -> None:
         assert await connection.fetchval("SELECT state FROM jobs WHERE id = $1", job.id) == "parked"
@@ -161,11 +161,34 @@ async def test_a_failed_attempt_comes_back_and_the_last_one_tells(database: Data
         await worker.run_until_idle()
     (row,) = await rows(database)
     assert (row["state"], row["attempt"]) == ("parked", 2)
-    assert told == ["Unavailable: no luck"]
+    assert told == ["Conflict: no luck"]
     async with database.transaction() as connection:
         assert await jobs.count_dead_letters(connection) == 1
         assert await jobs.redrive(connection, int(str(row["id"])))
     assert [row["state"] for row in await rows(database)] == ["queued"]
+
+
+@pytest.mark.parametrize("error", [Unavailable("away", retry_after=0), DeadlineExceeded("catalog.CommitStock")])
+async def test_an_outage_uses_up_no_job(database: Database, error: Problem) -> None:
+    """However often a peer is found away, the job is still there when it comes back; for three days, then it parks."""
+
+    async def handle(_job: Job) -> None:
+        raise error
+
+    worker = Worker(database)
+    worker.handle("work", handle)
+    await put(database, max_attempts=2)
+    for _ in range(5):
+        await make_due(database)
+        await worker.run_until_idle()
+    (row,) = await rows(database)
+    assert (row["state"], row["attempt"]) == ("queued", 1)
+    assert str(row["last_error"]).startswith(type(error).__name__)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE jobs SET created_at = now() - interval '3 days'")
+    await make_due(database)
+    await worker.run_until_idle()
+    assert [row["state"] for row in await rows(database)] == ["parked"]
 
 
 async def test_park_ends_a_job_at_once_and_snooze_costs_no_attempt(database: Database) -> None:

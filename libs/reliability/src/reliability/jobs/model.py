@@ -31,7 +31,7 @@ UPDATE jobs SET state = 'done', finished_at = now(), lease_until = NULL, last_er
 
 @dataclass(slots=True)
 class Job:
-    """A claimed job. `attempt` counts from 1; `fence` tells this claim from every other one."""
+    """A claimed job, `age` seconds old. `attempt` counts from 1; `fence` tells this claim from every other one."""
 
     id: int
     kind: str
@@ -41,6 +41,7 @@ class Job:
     fence: int
     correlation_id: str
     trace: dict[str, str]
+    age: float = 0.0
     completed: bool = False
 
     @property

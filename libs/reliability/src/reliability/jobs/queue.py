@@ -48,7 +48,8 @@ UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now(), last_error
 """
 
 _EXHAUSTED = """
-SELECT id, kind, payload, attempt, max_attempts, fence, correlation_id, trace
+SELECT id, kind, payload, attempt, max_attempts, fence, correlation_id, trace,
+       extract(epoch FROM now() - created_at)::float8 AS age
   FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt >= max_attempts ORDER BY id LIMIT 100
 """
 
@@ -70,7 +71,8 @@ UPDATE jobs
        lease_until = now() + $3 * interval '1 second'
   FROM due
  WHERE jobs.id = due.id
-RETURNING jobs.id, kind, payload, attempt, max_attempts, fence, correlation_id, trace
+RETURNING jobs.id, kind, payload, attempt, max_attempts, fence, correlation_id, trace,
+          extract(epoch FROM now() - created_at)::float8 AS age
 """
 
 _HEARTBEAT = """
@@ -87,6 +89,13 @@ UPDATE jobs SET state = 'queued', lease_until = NULL, attempt = attempt - 1, run
 
 _FAIL = """
 UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now() + $3 * interval '1 second', last_error = $4
+ WHERE id = $1 AND fence = $2 AND state = 'running'
+"""
+
+_WAIT = """
+UPDATE jobs
+   SET state = 'queued', lease_until = NULL, attempt = attempt - 1, run_at = now() + $3 * interval '1 second',
+       last_error = $4
  WHERE id = $1 AND fence = $2 AND state = 'running'
 """
 
@@ -205,6 +214,7 @@ def _job(row: "asyncpg.Record") -> Job:
         fence=row["fence"],
         correlation_id=row["correlation_id"],
         trace=row["trace"],
+        age=row["age"],
     )
 
 
@@ -238,6 +248,11 @@ async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> Non
 async def fail(connection: Connection, job: Job, delay: float, error: str) -> None:
     """Lets the job be tried again after `delay` seconds."""
     await connection.execute(_FAIL, job.id, job.fence, delay, _storable(error))
+
+
+async def wait(connection: Connection, job: Job, delay: float, error: str) -> None:
+    """Lets the job be tried again after `delay` seconds, and this attempt not be one of its last."""
+    await connection.execute(_WAIT, job.id, job.fence, delay, _storable(error))
 
 
 async def park(connection: Connection, job: Job, error: str) -> bool:

@@ -43,6 +43,9 @@ DRAIN: Final = 10.0
 _BACKOFF_BASE: Final = 0.5
 _BACKOFF_CAP: Final = 300.0
 _SETTLE_ATTEMPTS: Final = 3
+# As long as Stripe goes on sending an event.
+OUTAGE: Final = 3 * 24 * 3600.0
+"""How many seconds a job waits for a peer that is away, whatever its `max_attempts`: it is not the job's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,8 @@ class Worker:
         """Records a failed attempt. Every statement is fenced: when the lease is lost, nothing changes."""
         telemetry.mark_error(trace.get_current_span(), error)
         reason = f"{type(error).__name__}: {error}"[:500]
-        dead = job.last_attempt or isinstance(error, Park)
+        away = _is_away(error) and job.age < OUTAGE
+        dead = isinstance(error, Park) or (job.last_attempt and not away)
         outcome = "lease_lost" if isinstance(error, LeaseLost) else "parked" if dead else "failed"
         _outcomes.add(1, {"kind": job.kind, "outcome": outcome})
         log = _log.error if outcome == "parked" else _log.warning
@@ -217,7 +221,8 @@ class Worker:
             wait = full_jitter(job.attempt, base=_BACKOFF_BASE, cap=_BACKOFF_CAP)
             if isinstance(error, Problem) and error.retry_after:
                 wait = max(wait, error.retry_after)
-            await self._settle(lambda connection, job: queue.fail(connection, job, wait, reason), job)
+            step = queue.wait if job.last_attempt else queue.fail
+            await self._settle(lambda connection, job: step(connection, job, wait, reason), job)
 
     async def _settle(self, step: Callable[[Connection, Job], Awaitable[None]], job: Job) -> None:
         """Records how an attempt ended; when even that fails a few times, the lease runs out and tells."""
@@ -329,6 +334,11 @@ class Worker:
         _, deaf = await asyncio.wait(list(self._running), timeout=self._drain_seconds)
         for task in deaf:
             _log.error("job_ignores_drain", task=task.get_name())
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a peer is away, by its own word or by ours: a database, a service, Stripe."""
+    return isinstance(error, Problem) and error.status in {503, 504}
 
 
 def _passing(error: Exception) -> bool:
