@@ -85,10 +85,16 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
     async with AsyncExitStack() as stack:
         stage = _Stage(servers, stack)
         nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
+        guests = {"accounts_grpc": NOWHERE}  # nobody shows them a token
         yield {
-            "catalog": await stage.start("catalog", CatalogSettings, build_catalog),
+            "catalog": await stage.start("catalog", CatalogSettings, build_catalog, **guests),
             "orders": await stage.start(
-                "orders", OrdersSettings, build_orders, cart_secret="a secret of thirty-two characters", **nowhere
+                "orders",
+                OrdersSettings,
+                build_orders,
+                cart_secret="a secret of thirty-two characters",
+                **nowhere,
+                **guests,
             ),
             "payments-webhooks": await stage.start(
                 "payments-webhooks",
@@ -98,6 +104,7 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 stripe_api_key="sk_test_nobody",
                 stripe_webhook_secret="whsec_nobody",
                 stripe_api_base=f"http://{NOWHERE}",
+                **guests,
             ),
             "notifications": await stage.start(
                 "notifications",
@@ -105,6 +112,7 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 build_notifications,
                 mail_url=f"smtp://{NOWHERE}",
                 mail_from="Holdfast <shop@holdfast.example>",
+                **guests,
             ),
             "accounts": await stage.start(
                 "accounts",
