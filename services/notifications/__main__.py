@@ -13,6 +13,6 @@ if __name__ == "__main__":
         NotificationsSettings,
         build,
         migrations=Path(__file__).parent / "migrations",
-        parts=("jobs",),
+        parts=("jobs", "idempotency"),
         access=access_pb2.access,
     )

@@ -10,6 +10,7 @@ from holdfast.notifications.v1 import notifications_pb2 as pb
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability.crash_points import crash_point
 from reliability.errors import FieldError, ValidationFailed
+from services.notifications.campaigns.domain import Started
 from services.notifications.campaigns.service import CampaignService
 from services.notifications.contacts.service import ContactService
 from services.notifications.mail.service import MailService
@@ -61,12 +62,10 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "audience": {"all": request.audience.all},
             "staff_id": request.staff_id,
         }
-        campaign_id = await self._campaigns.create(checked(CampaignDraft, fields))
-        return pb.CreateCampaignResponse(campaign_id=campaign_id, status="draft")
+        return await self._campaigns.create(checked(CampaignDraft, fields), _drafted)
 
     async def SendCampaign(self, request: pb.SendCampaignRequest, context: Context) -> pb.SendCampaignResponse:
-        started = await self._campaigns.send(request.campaign_id, request.staff_id)
-        return pb.SendCampaignResponse(campaign_id=started.id, status="sending", recipients=started.recipients)
+        return await self._campaigns.send(request.campaign_id, request.staff_id, _started)
 
     async def GetCampaignStats(
         self, request: pb.GetCampaignStatsRequest, context: Context
@@ -85,6 +84,14 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
         summary = await self._mail.summary()
         return pb.GetSummaryResponse(failed_emails=summary.failed_emails, dead_letters=summary.dead_letters)
+
+
+def _drafted(campaign_id: str) -> pb.CreateCampaignResponse:
+    return pb.CreateCampaignResponse(campaign_id=campaign_id, status="draft")
+
+
+def _started(started: Started) -> pb.SendCampaignResponse:
+    return pb.SendCampaignResponse(campaign_id=started.id, status="sending", recipients=started.recipients)
 
 
 def _json(text: str) -> Any:

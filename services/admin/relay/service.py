@@ -60,9 +60,13 @@ class Relay:
             request_serializer=GetMessageClass(method.input_type).SerializeToString,
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
-        # After a lost reply nobody knows whether a write was done: only the caller may decide to ask again.
+        # After a lost reply nobody knows whether a write was done: only the caller may decide to ask again. When it
+        # does, the owner of the effect knows the key, whatever became of our own note of it.
         attempts = 3 if route.method == "GET" else 1
-        answer: Message = await rpc.invoke(call, message, step=route.step, attempts=attempts)
+        key = idempotency.current.get()
+        answer: Message = await rpc.invoke(
+            call, message, step=route.step, attempts=attempts, key=key.value if key else None
+        )
         return answer
 
     @asynccontextmanager

@@ -5,12 +5,12 @@ campaign never fills the queue, and a mail that somebody waits for passes betwee
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from opentelemetry import metrics
 
-from reliability import jobs, telemetry
+from reliability import idempotency, jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
@@ -42,6 +42,8 @@ from services.notifications.mail.templates import Templates, greet
 from services.notifications.schemas import CampaignDraft
 
 __all__ = ["SEND_BATCH", "CampaignService"]
+
+A = TypeVar("A")
 
 SEND_BATCH: Final = "send_campaign_batch"
 # Mails of one batch that are on their way at once: as many become unknown when the process is killed.
@@ -77,8 +79,11 @@ class CampaignService:
         self._batch_size = batch_size
         self._lanes = lanes
 
-    async def create(self, draft: CampaignDraft) -> str:
-        """Renders and stores a draft; answers its id. Raises `UnknownTemplate`, `ValidationFailed`."""
+    async def create(self, draft: CampaignDraft, answer: Callable[[str], A]) -> A:
+        """Renders and stores a draft, once per key; its id as the edge answers it.
+
+        Raises `UnknownTemplate`, `ValidationFailed`.
+        """
         if (draft.template is None) == (draft.html is None):
             raise ValidationFailed([FieldError("/template", "give either a template or html")])
         stored = Draft(
@@ -91,15 +96,20 @@ class CampaignService:
             staff_id=draft.staff_id,
         )
         async with self._database.transaction("draft campaign") as connection:
-            return await repository.insert(connection, stored)
+            claim = await idempotency.claim(connection, draft.staff_id)
+            answered = answer(await repository.insert(connection, stored))
+            await claim.store(connection, 200, answered)
+        return answered
 
-    async def send(self, campaign_id: str, staff_id: str) -> Started:
+    async def send(self, campaign_id: str, staff_id: str, answer: Callable[[Started], A]) -> A:
         """Starts a draft: its recipients are frozen and its first batches queued, or nothing happens.
 
-        Raises `NoSuchCampaign`, `NotSendable`, `EmptyAudience`.
+        What was started comes as the edge answers it: who sends under the same key again is told so again, and
+        not that the campaign is no draft any more. Raises `NoSuchCampaign`, `NotSendable`, `EmptyAudience`.
         """
         _known(campaign_id)
         async with self._database.transaction("start campaign") as connection:
+            claim = await idempotency.claim(connection, staff_id)
             if not await repository.start(connection, campaign_id, staff_id, correlation_id()):
                 raise await _why_not(connection, campaign_id)
             recipients, batches = await repository.freeze(connection, campaign_id, self._batch_size, self._domain)
@@ -107,7 +117,9 @@ class CampaignService:
                 message = "Nobody who agreed to marketing is left to send it to; the campaign stays a draft."
                 raise EmptyAudience(message)
             await _enqueue(connection, campaign_id, range(min(self._lanes, batches)))
-        return Started(campaign_id, recipients, batches)
+            answered = answer(Started(campaign_id, recipients, batches))
+            await claim.store(connection, 200, answered)
+        return answered
 
     async def stats(self, campaign_id: str) -> Stats:
         """How far a campaign has come. Raises `NoSuchCampaign`."""

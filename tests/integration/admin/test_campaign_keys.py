@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from reliability.ids import new_id
-from tests.integration.admin.conftest import Until
+from tests.integration.admin.conftest import CONTACTS, Until
 from tests.integration.admin.support import CAMPAIGNS, DRAFT, STAFF, Admin
 
 GRACE = replace(STAFF, id="staff-2")
@@ -131,8 +131,8 @@ async def test_a_refused_key_is_as_good_as_new(admin: Admin) -> None:
     assert (await admin.send(await admin.draft(), key=key)).status_code == 202
 
 
-async def test_after_an_unknown_end_the_key_stays_bound_and_free(admin: Admin) -> None:
-    """503: nobody knows what happened. The same request may try again at once, another body may not."""
+async def test_after_an_unknown_end_the_key_tells_what_happened(admin: Admin) -> None:
+    """503: nobody knows. Another body may not have the key; the same request learns that it had been done."""
     campaign, other, key = await admin.draft(), await admin.draft(), new_id()
     notifications = admin.others["notifications"]
     notifications.postgres.drop_reply(b"COMMIT")
@@ -141,7 +141,23 @@ async def test_after_an_unknown_end_the_key_stays_bound_and_free(admin: Admin) -
     answer = await admin.send(other, key=key)
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     again = await admin.send(campaign, key=key)
-    assert (again.status_code, again.json()["code"]) == (409, "not_sendable")
+    assert (again.status_code, again.json()) == (202, {"id": campaign, "status": "sending", "recipients": CONTACTS})
+    ledger = "SELECT count(*) FROM campaign_recipients WHERE campaign_id = $1"
+    assert await notifications.value(ledger, campaign) == CONTACTS
+
+
+async def test_a_lost_answer_makes_no_second_draft(admin: Admin) -> None:
+    """The draft was stored and its id got lost: the retry gets that id, also when admin has forgotten the key."""
+    name, key = f"Autumn {new_id()}", new_id()
+    body = {**DRAFT, "name": name}
+    admin.others["notifications"].postgres.drop_reply(b"COMMIT")
+    assert (await admin.post(CAMPAIGNS, body, key=key)).status_code == 503
+    first = await admin.post(CAMPAIGNS, body, key=key)
+    await admin.execute("DELETE FROM idempotency_keys")
+    second = await admin.post(CAMPAIGNS, body, key=key)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert await drafts(admin, name) == 1
 
 
 async def test_without_its_database_admin_takes_no_key(admin: Admin) -> None:

@@ -87,7 +87,7 @@ class NotificationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateCampaign(self, request, context):
-        """Drafts a campaign.
+        """Drafts a campaign, once per idempotency-key in the metadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +95,7 @@ class NotificationsServiceServicer:
 
     def SendCampaign(self, request, context):
         """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
-        started and fails with not_sendable.
+        started and fails with not_sendable; under the same idempotency-key it gets the first answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,10 +40,10 @@ class NotificationsServiceStub:
     one already recorded changes nothing.
     """
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]
-    """Drafts a campaign."""
+    """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]
     """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
-    started and fails with not_sendable.
+    started and fails with not_sendable; under the same idempotency-key it gets the first answer.
     """
     GetCampaignStats: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]
     """How far a campaign has come."""
@@ -62,10 +62,10 @@ class NotificationsServiceAsyncStub(NotificationsServiceStub):
     one already recorded changes nothing.
     """
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]  # type: ignore[assignment]
-    """Drafts a campaign."""
+    """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]  # type: ignore[assignment]
     """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
-    started and fails with not_sendable.
+    started and fails with not_sendable; under the same idempotency-key it gets the first answer.
     """
     GetCampaignStats: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]  # type: ignore[assignment]
     """How far a campaign has come."""
@@ -99,7 +99,7 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notifications_pb2.CreateCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.CreateCampaignResponse, _abc.Awaitable[_notifications_pb2.CreateCampaignResponse]]:
-        """Drafts a campaign."""
+        """Drafts a campaign, once per idempotency-key in the metadata."""
 
     @_abc_1.abstractmethod
     def SendCampaign(
@@ -108,7 +108,7 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.SendCampaignResponse, _abc.Awaitable[_notifications_pb2.SendCampaignResponse]]:
         """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
-        started and fails with not_sendable.
+        started and fails with not_sendable; under the same idempotency-key it gets the first answer.
         """
 
     @_abc_1.abstractmethod
