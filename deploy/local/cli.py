@@ -59,7 +59,7 @@ def _up(options: argparse.Namespace) -> int:
 
 def _already_up(system: System, options: argparse.Namespace) -> int:
     endpoints, running = system.endpoints, system.running()
-    if running and running.port_base != (_chosen_port_base(options) or running.port_base):
+    if running and _chosen_port_base(options) not in {None, running.port_base}:
         raise Unavailable(f"the system is already up on {endpoints.gateway}: make down first, to move its ports")
     unwell = [name for name, well in _health(system).items() if not well]
     if unwell:
@@ -122,7 +122,7 @@ def _restart(options: argparse.Namespace) -> int:
 def _supervise(options: argparse.Namespace) -> int:
     state = StateDir(options.state_dir)
     state.create()
-    ports = Ports(_chosen_port_base(options) or _DEFAULT_PORT_BASE)
+    ports = Ports(_port_base(options))
     return asyncio.run(supervise(state, ports, options.only, write_event, tied=options.tied))
 
 
@@ -142,7 +142,12 @@ def _health(system: System) -> dict[str, bool]:
 
 
 def _system(options: argparse.Namespace) -> System:
-    return System(options.state_dir, _chosen_port_base(options) or _DEFAULT_PORT_BASE, only=options.only)
+    return System(options.state_dir, _port_base(options), only=options.only)
+
+
+def _port_base(options: argparse.Namespace) -> int:
+    chosen = _chosen_port_base(options)
+    return _DEFAULT_PORT_BASE if chosen is None else chosen
 
 
 def _chosen_port_base(options: argparse.Namespace) -> int | None:

@@ -196,6 +196,15 @@ def test_a_port_in_use_is_one_clear_line(other: System, capsys: pytest.CaptureFi
     assert all(map(is_free, other.ports.all()))
 
 
+@pytest.mark.parametrize("base", ["0", "70000", "-5", "many"])
+def test_ports_that_are_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], base: str) -> None:
+    """Also zero, which is not the same as saying nothing; one line, and nothing starts."""
+    assert main(["up", "--state-dir", str(tmp_path), "--port-base", base, "--only", "valkey"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: PORT_BASE must be")
+    assert not (tmp_path / "supervisor.json").exists()
+
+
 def test_down_leaves_nothing_and_keeps_the_data(tmp_path: Path) -> None:
     """After `down` no process runs and no port is taken; the next `up` finds data and passwords as they were."""
     system = System(tmp_path, pick_port_base(), only=DATA)
