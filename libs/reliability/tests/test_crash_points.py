@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from reliability.settings import ServiceSettings
+from reliability.settings import ServiceSettings, load
 from reliability.testing.crash import CrashPoints, names
 
 PROGRAM = """
@@ -91,6 +91,16 @@ def test_production_refuses_them(tmp_path: Path) -> None:
     ServiceSettings.model_validate({**values, "environment": "local"})
     with pytest.raises(ValidationError, match="CRASH_POINTS is for tests"):
         ServiceSettings.model_validate({**values, "environment": "production"})
+
+
+def test_an_empty_variable_arms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell or a manifest sets what it does not mean: no folder, and not the one the process happens to run in."""
+    values = {"http_port": 1, "grpc_port": 2, "database_url": "postgresql://u@h/d", "redis_url": "redis://h/0"}
+    tls = dict.fromkeys(("tls_ca_file", "tls_cert_file", "tls_key_file"), tmp_path)
+    monkeypatch.setenv("CRASH_POINTS", "")
+    assert load(ServiceSettings, **values, **tls).crash_points is None
+    monkeypatch.setenv("CRASH_POINTS", str(tmp_path))
+    assert load(ServiceSettings, **values, **tls).crash_points == tmp_path
 
 
 def test_every_point_in_the_sources_is_found(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ S = TypeVar("S", bound=settings.ServiceSettings)
 
 
 class _MigrationSettings(BaseSettings):
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
     database_url: PostgresDsn | None = None
     migration_database_url: PostgresDsn | None = None
