@@ -31,6 +31,7 @@ PARTS = {
     ("postgres",): ("postgres", "jobs", "inbox", "idempotency", "migrations"),
     ("asgi",): ("asgi", "tokens", "idempotency"),
     ("grpc",): ("rpc",),
+    ("http",): ("http",),
     ("telemetry",): ("exporting",),
     ("server",): ("server", "runtime", "health", "settings"),
 }
