@@ -76,7 +76,7 @@ async def distant(new_url: Callable[[], Awaitable[str]]) -> AsyncIterator[Distan
         database = Database(proxy.through(url), size=3, application="distant")
         async with near.connection() as connection:
             await connection.execute("CREATE TABLE notes (text text PRIMARY KEY)")
-        yield Distant(database, near, proxy)
+        yield Distant(database, near, proxy, url)
         proxy.forward()
         await database.close()
         await near.close()

@@ -18,6 +18,7 @@ class Distant:
     database: Database
     near: Database
     proxy: FaultProxy
+    url: str
 
     async def notes(self) -> list[str]:
         """What was committed."""

@@ -2,14 +2,22 @@
 
 import asyncio
 import contextlib
+import contextvars
+import dataclasses
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from libs.reliability.tests.support import Distant
+from libs.reliability.tests.support import Distant, eventually
+from reliability.circuit_breaker import State
 from reliability.deadline import deadline_scope
 from reliability.errors import DeadlineExceeded, Unavailable
-from reliability.postgres import Database, signal
+from reliability.postgres import BREAKER, Connection, Database, signal
+from reliability.retry import previous_attempts_scope
+
+if TYPE_CHECKING:
+    from conftest import Servers
 
 
 async def count_sessions(database: Database, condition: str) -> int:
@@ -256,3 +264,119 @@ async def test_after_closing_it_says_503(distant: Distant) -> None:
     await distant.database.close()
     with pytest.raises(Unavailable):
         await distant.note("b")
+
+
+# --- away, hung, and what is begun again
+
+
+async def test_a_restart_is_waited_for(distant: Distant) -> None:
+    """Nothing was asked yet, so a connection is tried again; the request notices nothing."""
+    distant.proxy.refuse(times=3)
+    await distant.note("after")
+    assert await distant.notes() == ["after"]
+
+
+async def test_below_a_callers_second_attempt_a_connection_is_tried_twice_only(distant: Distant) -> None:
+    """As everywhere: one layer retries. The first try finds out that there is something to try again."""
+    distant.proxy.refuse(times=2)
+    with previous_attempts_scope(1), pytest.raises(Unavailable):
+        await distant.note("lost")
+    await distant.note("after")
+
+
+async def test_a_hung_server_costs_a_few_requests_their_time_and_the_others_none(distant: Distant) -> None:
+    """Then it is refused without a byte sent, and asked again soon: whoever asks, readiness for one."""
+    url = distant.proxy.through(distant.url)
+    database = Database(url, size=3, rules=dataclasses.replace(BREAKER, minimum_calls=4))
+
+    await one_second(database)
+    distant.proxy.hang()
+    ended = await asyncio.gather(*(one_second(database) for _ in range(3)), return_exceptions=True)
+    assert {type(error) for error in ended} == {DeadlineExceeded}
+    assert database.breaker.state is State.OPEN
+    with pytest.raises(Unavailable) as refused:
+        await one_second(database)
+    assert (refused.value.code, 0 < (refused.value.retry_after or 0) <= 1) == ("unavailable", True)
+    assert not await database.ready()
+    distant.proxy.forward()
+    await eventually(database.ready)
+    await one_second(database)
+    await database.close()
+
+
+async def test_what_the_server_answers_is_no_failure_of_it(database: Database) -> None:
+    """Nor is a cancellation, or a request that came with no time."""
+    for _ in range(10):
+        with pytest.raises(asyncpg.UndefinedTableError):
+            async with database.transaction() as connection:
+                await connection.execute("SELECT * FROM nowhere")
+        with pytest.raises(Unavailable):
+            async with database.connection():
+                raise Unavailable("somebody else")
+        with pytest.raises(DeadlineExceeded), deadline_scope(0.001):
+            async with database.transaction() as connection:
+                await connection.execute("SELECT pg_sleep(9)")
+        task = asyncio.create_task(sleep_in(database))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert database.breaker.state is State.CLOSED
+    assert database.breaker.snapshot().failures == 0
+
+
+async def test_a_full_pool_is_no_failure_of_the_server(servers: "Servers") -> None:
+    """Those who wait in vain wait for us."""
+    database = Database(servers.endpoints.postgres, size=1, rules=dataclasses.replace(BREAKER, minimum_calls=1))
+    async with database.connection():
+        waiting = asyncio.create_task(one_second(database), context=contextvars.Context())
+        with contextlib.suppress(DeadlineExceeded):
+            await waiting
+    assert isinstance(waiting.exception(), DeadlineExceeded)
+    assert database.breaker.state is State.CLOSED
+    await database.close()
+
+
+async def one_second(database: Database) -> None:
+    """Asks with just enough time to say something about the server."""
+    with deadline_scope(1.05):
+        async with database.transaction():
+            pass
+
+
+async def sleep_in(database: Database) -> None:
+    """A statement that takes long."""
+    async with database.transaction() as connection:
+        await connection.execute("SELECT pg_sleep(9)")
+
+
+@pytest.mark.parametrize("error", [asyncpg.SerializationError, asyncpg.DeadlockDetectedError])
+async def test_a_transaction_the_server_undid_is_begun_again(
+    distant: Distant, error: type[asyncpg.PostgresError]
+) -> None:
+    """As a whole, and once it commits it is over."""
+    tries = 0
+
+    async def work(connection: Connection) -> int:
+        nonlocal tries
+        tries += 1
+        await connection.execute("INSERT INTO notes VALUES ($1)", f"try {tries}")
+        if tries == 1:
+            raise error("x")
+        return tries
+
+    assert await distant.near.run("note", work) == 2
+    assert await distant.notes() == ["try 2"]
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_a_lost_commit_is_repeated_only_when_that_does_no_harm(distant: Distant, idempotent: bool) -> None:
+    """The first one was done; only the caller knows whether twice is once."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute("INSERT INTO notes VALUES (gen_random_uuid())")
+
+    distant.proxy.drop_reply(at=b"COMMIT")
+    with contextlib.nullcontext() if idempotent else pytest.raises(Unavailable):
+        await distant.database.run("note", work, idempotent=idempotent)
+    assert len(await distant.notes()) == (2 if idempotent else 1)

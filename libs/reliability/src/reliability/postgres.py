@@ -1,23 +1,27 @@
 """A PostgreSQL pool that respects deadlines, recovers by itself and says 503 instead of hanging.
 
 asyncpg's own `acquire()` waits for ever and a second acquire in one task can wait on itself in a full pool:
-here acquiring ends with the request's deadline, and nesting is refused at once.
+here acquiring ends with the request's deadline, and nesting is refused at once. A server that restarts is tried a
+few times before a request is told 503; when half of the requests find it away or hung, a circuit breaker tells them
+so at once and asks again every second or two.
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 import orjson
 
 from reliability import deadline
 from reliability.cancellation import uninterrupted
+from reliability.circuit_breaker import CircuitBreaker, CircuitOpen, Outcome, Permit, Rules
 from reliability.errors import DeadlineExceeded, Unavailable
+from reliability.retry import retry
 from reliability.telemetry import span
 
 if TYPE_CHECKING:
@@ -27,7 +31,20 @@ if TYPE_CHECKING:
 else:
     Connection = Any
 
-__all__ = ["Connection", "Database", "prepare", "signal"]
+__all__ = ["BREAKER", "Connection", "Database", "prepare", "signal"]
+
+T = TypeVar("T")
+
+BREAKER: Final = Rules(
+    failures=None,
+    failure_rate=0.5,
+    minimum_calls=6,
+    window=10.0,
+    open_seconds=0.5,
+    open_cap=2.0,
+    permit_seconds=deadline.DATABASE_CAP,
+)
+"""By rate: a restart cuts many connections at once, and those that come after it shall not be refused for that."""
 
 _GONE = (
     OSError,
@@ -40,8 +57,16 @@ _GONE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,  # the server's last words have arrived, the end of the connection has not
 )
+# What a server says, or does not, that stops or starts. A pool that is closed is none of them.
+_AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+_CONNECT_ATTEMPTS: Final = 4
+_CONNECT_BASE: Final = 0.05
+_CONNECT_BACKOFF: Final = 0.5
+# Of a request that had less time than this, running out of it says nothing about the server.
+_FAIR_SECONDS: Final = 1.0
 _CLEANUP_SECONDS: Final = 1.0
 _IDLE_MARGIN: Final = 5000
+_POOL: Final = "database pool"
 _NOT_AVAILABLE: Final = "The database is not available; try again in a moment."
 _BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -162,12 +187,25 @@ def _lost(connection: Connection) -> Iterator[None]:
         raise Unavailable(_NOT_AVAILABLE) from error
 
 
+def _judge(error: Exception) -> Outcome:
+    """Only what we made of a lost or refused connection is a failure; any other error is somebody's answer."""
+    gone = isinstance(error, Unavailable) and isinstance(error.__cause__, (*_GONE, asyncpg.InterfaceError))
+    return Outcome.FAILED if gone or isinstance(error, DeadlineExceeded) else Outcome.SUCCEEDED
+
+
 class Database:
-    """A pool of connections to one database."""
+    """A pool of connections to one database. `breaker` is this process's own view of it."""
 
     def __init__(
-        self, url: str, *, size: int = 8, application: str = "holdfast", tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        size: int = 8,
+        application: str = "holdfast",
+        tls: ssl.SSLContext | None = None,
+        rules: Rules = BREAKER,
     ) -> None:
+        self.breaker = CircuitBreaker("postgres", rules, judge=_judge, local=True)
         self._url = url
         self._size = size
         self._application = application
@@ -210,23 +248,68 @@ class Database:
         hold = _Hold()
         token = _hold.set(hold)
         try:
-            with _away():
-                pool, acquired = await self._acquire()
-            try:
-                with _lost(acquired):
-                    async with deadline.limit(deadline.DATABASE_CAP, "database"):
-                        yield acquired
-            finally:
-                await uninterrupted(self._release(pool, acquired))
+            with self._judged():
+                with _away():
+                    pool, acquired = await self._acquire()
+                try:
+                    with _lost(acquired):
+                        async with deadline.limit(deadline.DATABASE_CAP, "database"):
+                            yield acquired
+                finally:
+                    await uninterrupted(self._release(pool, acquired))
         finally:
             hold.active = False
             _hold.reset(token)
         self._tell(hold.signals)
 
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Tells the breaker how the block ended. A pool that is full says something about us, not about the server."""
+        permit = self._permit()
+        granted = deadline.remaining(deadline.DATABASE_CAP)
+        try:
+            yield
+        except DeadlineExceeded as error:
+            if granted < _FAIR_SECONDS or (error.extensions["step"] == _POOL and self._full()):
+                permit.give_back()
+            else:
+                permit.failure(error)
+            raise
+        except BaseException as error:
+            permit.failure(error)
+            raise
+        permit.success()
+
+    def _full(self) -> bool:
+        """Whether every connection is there and in use: then one waits for us, otherwise for the server."""
+        return self._pool is not None and self._pool.get_size() == self._size and not self._pool.get_idle_size()
+
+    def _permit(self) -> Permit:
+        try:
+            return self.breaker.allow()
+        except CircuitOpen as error:
+            raise Unavailable(_NOT_AVAILABLE, retry_after=error.retry_after or 1.0) from error
+
     async def _acquire(self) -> "tuple[asyncpg.Pool[asyncpg.Record], PoolConnectionProxy[asyncpg.Record]]":
-        async with deadline.limit(deadline.DATABASE_CAP, "database pool"):
+        """A connection. Nothing was asked yet, so that a server that is away for a moment may be tried again."""
+
+        async def once() -> "tuple[asyncpg.Pool[asyncpg.Record], PoolConnectionProxy[asyncpg.Record]]":
             pool = self._pool or await self._open()
             return pool, await pool.acquire()
+
+        async with deadline.limit(deadline.DATABASE_CAP, _POOL):
+            try:
+                return await once()
+            except _AWAY:
+                return await retry(
+                    once,
+                    retryable=lambda error: isinstance(error, _AWAY),
+                    step=_POOL,
+                    attempts=_CONNECT_ATTEMPTS,
+                    base=_CONNECT_BASE,
+                    cap=_CONNECT_BACKOFF,
+                    seconds=deadline.DATABASE_CAP,
+                )
 
     async def _release(
         self, pool: "asyncpg.Pool[asyncpg.Record]", acquired: "PoolConnectionProxy[asyncpg.Record]"
@@ -255,6 +338,19 @@ class Database:
                     raise
                 # A commit that was sent must be waited for: cancelling it leaves us not knowing.
                 await uninterrupted(_commit(connection))
+
+    async def run(self, name: str, work: Callable[[Connection], Awaitable[T]], *, idempotent: bool = False) -> T:
+        """`work(connection)` in a transaction, which is begun again, twice at most, when the server undid it.
+
+        That is after a deadlock or a serialization failure; when the answer to its COMMIT was lost, only if it is
+        `idempotent`. Raises what `transaction` and the work do.
+        """
+
+        async def once() -> T:
+            async with self.transaction(name) as connection:
+                return await work(connection)
+
+        return await retry(once, idempotent=idempotent, seconds=deadline.DATABASE_CAP)
 
     def _tell(self, signals: Iterable[str]) -> None:
         for callback in [listener for name in signals for listener in self._listeners.get(name, [])]:

@@ -20,6 +20,7 @@ from pydantic import PostgresDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reliability import crash_points, exporting, rpc, settings
+from reliability.circuit_breaker.sharing import share
 from reliability.logging import get_logger, setup_logging
 from reliability.migrations import migrate
 from reliability.runtime import Application, Runtime
@@ -86,6 +87,7 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
             await stack.enter_async_context(_serve_http(application, runtime, stop))
             await stack.enter_async_context(_serve_rpc(application, runtime, access))
         await stack.enter_async_context(_work(runtime, stop))
+        await stack.enter_async_context(_share_breakers(runtime))
         _log.info("started", http_port=loaded.http_port, grpc_port=loaded.grpc_port, serving=serving)
         await stop.wait()
         runtime.readiness.draining = True
@@ -154,3 +156,14 @@ async def _work(runtime: Runtime[S], stop: asyncio.Event) -> AsyncIterator[None]
         yield
     finally:
         await task
+
+
+@contextlib.asynccontextmanager
+async def _share_breakers(runtime: Runtime[S]) -> AsyncIterator[None]:
+    """What one process found out about a dependency, the others need not find out again."""
+    task = asyncio.create_task(share(runtime.cache), name="breakers")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})

@@ -6,6 +6,7 @@ request still reaches the server, so that "done, but the reply was lost" is one 
 
 import asyncio
 import contextlib
+import math
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -52,7 +53,7 @@ class FaultProxy:
         self._flowing.set()
         self._news = asyncio.Condition()
         self._requests: list[bytes] = []
-        self._refusing = False
+        self._refusals = 0.0
         self._delay = 0.0
         self._drop_at: bytes | None = None
         self._hang_at: bytes | None = None
@@ -90,7 +91,7 @@ class FaultProxy:
 
     def forward(self) -> None:
         """Ends every fault; what was held back arrives now."""
-        self._refusing, self._delay, self._drop_at, self._hang_at = False, 0.0, None, None
+        self._refusals, self._delay, self._drop_at, self._hang_at = 0.0, 0.0, None, None
         for link in self._links:
             link.holds_reply = False
         self._flowing.set()
@@ -123,9 +124,9 @@ class FaultProxy:
         for link in tuple(self._links):
             link.close()
 
-    def refuse(self) -> None:
-        """Closes every open connection, and every new one at once: the server is away."""
-        self._refusing = True
+    def refuse(self, times: float = math.inf) -> None:
+        """Closes every open connection, and so many new ones at once: the server is away, for good by default."""
+        self._refusals = times
         self.cut()
 
     def count(self, text: bytes) -> int:
@@ -138,7 +139,8 @@ class FaultProxy:
             await self._news.wait_for(lambda: self.count(text) >= times)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refusing:
+        if self._refusals > 0:
+            self._refusals -= 1
             writer.transport.abort()
             return
         try:
