@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from opentelemetry import metrics
-from redis.asyncio import Redis
 
 from reliability.cancellation import uninterrupted
 from reliability.deadline import CACHE_CAP, extra_time
@@ -19,7 +18,7 @@ from reliability.errors import DuplicateRequest
 from reliability.fingerprint import fingerprint
 from reliability.ids import new_id
 from reliability.logging import get_logger
-from reliability.redis import Cache, CacheUnavailable
+from reliability.redis import Cache, CacheUnavailable, Script
 
 __all__ = ["Claim", "deduplicate", "deduplicated"]
 
@@ -33,10 +32,10 @@ _outcomes = metrics.get_meter("reliability").create_counter(
 )
 
 # The owner is compared inside the server, so that nobody deletes a key that has changed hands meanwhile.
-_RELEASE: Final = """
+_RELEASE: Final = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
-"""
+""")
 
 
 class Claim:
@@ -75,37 +74,28 @@ class Claim:
         A call that failed may have arrived, and only its reply was lost. It is made once more with the same token: the
         key that was set by the first is recognised as our own, and whoever else has it blocks us as usual.
         """
+        command = ("SET", self._key, self._owner, "NX", "GET", "EX", self._ttl)
         for step in ("dedup claim", "dedup claim again"):
             try:
-                holder = await self._cache.run(step, self._set)
+                holder = await self._cache.call(step, command)
             except CacheUnavailable:
                 continue
+            # None when the key was free and is ours now, else the token of whoever holds it.
             return "allowed" if holder is None or holder == self._owner.encode() else "blocked"
         return "unguarded"
-
-    async def _set(self, client: Any) -> bytes | None:
-        """None when the key was free and is ours now, else the token of whoever holds it."""
-        command = ("SET", self._key, self._owner, "NX", "GET", "EX", self._ttl)
-        holder: bytes | None = await client.execute_command(*command, get=True)
-        return holder
 
     async def _left(self) -> int:
         """Whole seconds until the key expires, at least 1; a key that never would is made to."""
         try:
-            return max(1, await self._cache.run("dedup left", self._ask))
+            _, left = await self._cache.call("dedup left", ("EXPIRE", self._key, self._ttl, "NX"), ("TTL", self._key))
         except CacheUnavailable:
             return self._ttl
-
-    async def _ask(self, client: Redis) -> int:
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.expire(self._key, self._ttl, nx=True)
-            pipe.ttl(self._key)
-            return int((await pipe.execute())[1])
+        return max(1, int(left))
 
     async def _release(self) -> None:
         try:
             with extra_time(CACHE_CAP):  # the block may have failed because its time was up
-                await self._cache.run("dedup release", lambda client: client.eval(_RELEASE, 1, self._key, self._owner))
+                await self._cache.script("dedup release", _RELEASE, [self._key], [self._owner])
         except CacheUnavailable:
             _log.warning("dedup_release_failed", key=self._key)
 

@@ -7,21 +7,23 @@ their half second; then a circuit breaker spares the others the wait and asks ag
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from opentelemetry import metrics
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from reliability import deadline
 from reliability.circuit_breaker import CircuitBreaker, CircuitOpen, Outcome, Rules
 from reliability.errors import DeadlineExceeded
 from reliability.logging import get_logger
+from reliability.wire import Command, Wire
 
-__all__ = ["CONNECTIONS", "Cache", "CacheUnavailable"]
+__all__ = ["CONNECTIONS", "Cache", "CacheUnavailable", "Script"]
 
 T = TypeVar("T")
 
@@ -39,6 +41,16 @@ _failures = metrics.get_meter("reliability").create_counter(
 
 class CacheUnavailable(Exception):
     """Redis did not answer. Every caller has a way on without it, so this never reaches a client."""
+
+
+class Script:
+    """Lua that runs inside the server. It is known there by its hash, so that its text is sent once."""
+
+    __slots__ = ("sha", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _judge(error: Exception) -> Outcome:
@@ -90,7 +102,8 @@ def _obey(asked: int) -> None:
 class Cache:
     """The connection to Redis. Not for anything that must not be lost: the database carries the promises.
 
-    Its breaker is this process's own: what Redis does to us cannot be told through Redis.
+    `call` and `script` share one connection (see `wire`) and are what a request should use; `run` is for everything
+    redis-py can do. Its breaker is this process's own: what Redis does to us cannot be told through Redis.
     """
 
     def __init__(self, url: str, *, socket_timeout: float = 0.5, rules: Rules = BREAKER) -> None:
@@ -104,6 +117,7 @@ class Cache:
             socket_connect_timeout=socket_timeout,
             health_check_interval=0,
         )
+        self._wire = Wire(self._pool.make_connection, socket_timeout)
         self.client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(self._pool)
 
     async def run(self, step: str, call: Callable[[redis.asyncio.Redis], Awaitable[T]]) -> T:
@@ -117,26 +131,69 @@ class Cache:
                 async with deadline.limit(deadline.CACHE_CAP, step):
                     answer = await call(self.client)
                 _obey(asked)
-        except CircuitOpen as error:
-            _failures.add(1, {"step": step, "error.type": type(error).__name__})
-            raise CacheUnavailable(step) from error
-        except (RedisError, OSError, TimeoutError, DeadlineExceeded) as error:
-            _failures.add(1, {"step": step, "error.type": type(error).__name__})
-            _log.warning("redis_failed", step=step, error=type(error).__name__)
-            if _judge(error) is Outcome.FAILED:
-                await self._pool.forget_idle()
+        except (CircuitOpen, RedisError, OSError, DeadlineExceeded) as error:  # a TimeoutError is an OSError
+            await self._failed(step, error)
             _obey(asked)
             raise CacheUnavailable(step) from error
         return answer
 
+    async def call(self, step: str, *commands: Command) -> Any:
+        """What Redis answers to a command, as it came: texts are bytes. To several, sent in one write, a list.
+
+        Raises `CacheUnavailable`, as `run` does; also when any of the answers is an error.
+        """
+        try:
+            with self.breaker.allow():
+                answers = await self._send(step, *commands)
+                for answer in answers:
+                    if isinstance(answer, ResponseError):
+                        raise answer
+        except (CircuitOpen, RedisError, OSError, DeadlineExceeded) as error:
+            await self._failed(step, error)
+            raise CacheUnavailable(step) from error
+        return answers[0] if len(commands) == 1 else answers
+
+    async def script(self, step: str, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        """What a script answers. A server that has not seen it, or has forgotten it, is sent it: one more round trip.
+
+        Raises `CacheUnavailable`.
+        """
+        rest = (len(keys), *keys, *arguments)
+        try:
+            with self.breaker.allow():
+                (answer,) = await self._send(step, ("EVALSHA", script.sha, *rest))
+                if isinstance(answer, NoScriptError):
+                    (answer,) = await self._send(step, ("EVAL", script.text, *rest))
+                if isinstance(answer, ResponseError):
+                    raise answer
+        except (CircuitOpen, RedisError, OSError, DeadlineExceeded) as error:
+            await self._failed(step, error)
+            raise CacheUnavailable(step) from error
+        return answer
+
+    async def _send(self, step: str, *commands: Command) -> list[Any]:
+        seconds = deadline.remaining(deadline.CACHE_CAP)
+        if seconds <= 0:
+            raise DeadlineExceeded(step)
+        return await self._wire.call(step, seconds, *commands)
+
+    async def _failed(self, step: str, error: Exception) -> None:
+        _failures.add(1, {"step": step, "error.type": type(error).__name__})
+        if isinstance(error, CircuitOpen):
+            return
+        _log.warning("redis_failed", step=step, error=type(error).__name__)
+        if _judge(error) is Outcome.FAILED:
+            await self._pool.forget_idle()
+
     async def ready(self) -> bool:
         """Whether Redis answers; a service is ready without it. Of an open breaker it is the probe when that is due."""
         try:
-            await self.run("ping", lambda client: client.ping())
+            await self.call("ping", ("PING",))
         except CacheUnavailable:
             return False
         return True
 
     async def close(self) -> None:
         """Closes all connections."""
+        await self._wire.close()
         await self.client.aclose()

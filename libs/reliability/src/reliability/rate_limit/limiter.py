@@ -54,7 +54,7 @@ class RateLimiter:
         if len(set(keys)) < len(keys):
             raise ValueError("the same limit twice in one call")
         try:
-            standings = await self._cache.run("rate limit", lambda client: decide(client, keys, policies, cost))
+            standings = await decide(self._cache, keys, policies, cost)
             from_redis = True
         except CacheUnavailable:
             standings = self._fallback.decide(keys, policies, cost)

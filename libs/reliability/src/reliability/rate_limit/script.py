@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
-
 from reliability.rate_limit.policy import Algorithm, Policy
 from reliability.rate_limit.standing import Standing
+from reliability.redis import Cache, Script
 
 __all__ = ["decide", "key_of", "windowed"]
 
@@ -21,7 +19,7 @@ __all__ = ["decide", "key_of", "windowed"]
 # GCRA keeps one instant per key, the theoretical arrival time (ITU-T I.371): when everything spent so far has come
 # back. It is more than the capacity ahead only when the clock was set back or the policy was changed: then it is cut,
 # or nobody would be let in until the clock had caught up. Lua writes 16 digits in %.14g, so instants are formatted.
-_SOURCE: Final = """
+_SCRIPT: Final = Script("""
 local cost, all, now = tonumber(ARGV[1]), true, nil
 local answer, seen = {}, {}
 for i, key in ipairs(KEYS) do
@@ -62,8 +60,7 @@ for i, state in pairs(seen) do
   answer[4 * i - 1] = arrival > now and arrival - now - capacity + (left + 1) * interval or 0
 end
 return answer
-"""
-_SHA: Final = hashlib.sha1(_SOURCE.encode(), usedforsecurity=False).hexdigest()
+""")
 
 _LONG: Final = 128
 
@@ -83,21 +80,15 @@ def key_of(policy: Policy, subject: str) -> str:
     return f"{'rate' if windowed(policy) else 'gcra'}:{policy.name}:{subject}"
 
 
-async def decide(client: Redis, keys: Sequence[str], policies: Sequence[Policy], cost: int) -> list[Standing]:
-    """Counts one request of `cost` units against every key, in one round trip.
-
-    A server that does not know the script yet, or has forgotten it, is sent it: one more round trip, once.
-    """
-    arguments: list[str | int] = [*keys, cost]
+async def decide(cache: Cache, keys: Sequence[str], policies: Sequence[Policy], cost: int) -> list[Standing]:
+    """Counts one request of `cost` units against every key, in one round trip. Raises `CacheUnavailable`."""
+    arguments: list[str | int] = [cost]
     for policy in policies:
         if windowed(policy):
             arguments += ("F" if policy.shadow else "f", policy.quota, policy.window * 1000)
         else:
             interval = policy.interval
             arguments += ("G" if policy.shadow else "g", interval, interval * policy.at_once)
-    try:
-        flat: list[int] = await client.evalsha(_SHA, len(keys), *arguments)
-    except NoScriptError:
-        flat = await client.eval(_SOURCE, len(keys), *arguments)
+    flat: list[int] = await cache.script("rate limit", _SCRIPT, keys, arguments)
     fours = zip(policies, flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
     return [Standing(policy, admits == 1, left, reset, wait) for policy, admits, left, reset, wait in fours]
