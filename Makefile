@@ -5,14 +5,15 @@ PORT_BASE ?= 8080
 export PORT_BASE
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/.peers
 COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser up down status logs check format generate verify lock bench chaos trace clean
+.PHONY: help setup demo test test-browser up down status logs check format generate verify lock bench bench-reliability chaos trace clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -21,6 +22,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(READY)
+
+$(PEERS): $(READY) bench/requirements.lock
+	@echo "installing what the library is measured against"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	@touch $(PEERS)
 
 setup: $(READY) ## install everything into .venv
 
@@ -65,12 +71,16 @@ generate: $(READY) ## generate proto/gen
 verify: $(READY) ## fail when generated code is not current
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
 
-lock: $(READY) ## renew both requirements.lock from requirements.in
+lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -o requirements.lock requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
+	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
 
-bench: $(READY) ## ratios against floors and peers, measured in one run
+bench: $(READY) ## what guarded writes cost, as ratios measured in one run
 	@$(BIN)/python -m bench
+
+bench-reliability: $(PEERS) ## the library against floors and peers; GROUPS="dedup jobs" for some, WRITE=1 renews its docs
+	@$(BIN)/python -m bench.reliability $(GROUPS) $(if $(WRITE),--write)
 
 chaos: $(READY) ## the fault suite with invariants
 	@$(BIN)/python -m pytest -q tests/chaos -m "long or not long"
