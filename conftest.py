@@ -20,6 +20,7 @@ from deploy.local.ports import HOST, pick_port_base
 from deploy.local.system import System
 from holdfast.common.v1 import access_pb2
 from reliability import rpc
+from reliability.asgi import Perimeter
 from reliability.health import Readiness
 from reliability.migrations import PARTS, migrate
 from reliability.postgres import Database
@@ -31,7 +32,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 DatabaseFor = Callable[[str], Awaitable[Database]]
 ServeRpc = Callable[[Application], Awaitable[Callable[[str], grpc.aio.Channel]]]
-ClientFor = Callable[[Application], httpx.AsyncClient]
+ClientFor = Callable[..., httpx.AsyncClient]
 
 
 class Servers:
@@ -166,11 +167,14 @@ async def serve_rpc(servers: Servers) -> AsyncIterator[ServeRpc]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def client_for() -> AsyncIterator[ClientFor]:
-    """HTTP clients on an application's edge, as in `client_for(application)`."""
+    """HTTP clients on an application's edge, as in `client_for(application)`.
+
+    With `runtime.perimeter`, machines and other sites are treated as its settings say.
+    """
     clients: list[httpx.AsyncClient] = []
 
-    def give(application: Application) -> httpx.AsyncClient:
-        edge = application.asgi(Readiness({}), request_seconds=8.0)
+    def give(application: Application, perimeter: Perimeter | None = None) -> httpx.AsyncClient:
+        edge = application.asgi(Readiness({}), request_seconds=8.0, perimeter=perimeter)
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         clients.append(httpx.AsyncClient(transport=transport, base_url="http://shop.test"))
         return clients[-1]

@@ -13,7 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.local.certificates import CA_FILE, ensure_certificates, ensure_signing_key
+from deploy.local.certificates import (
+    CA_FILE,
+    SCHEDULER_KEYS,
+    ensure_certificates,
+    ensure_scheduler_key,
+    ensure_signing_key,
+)
 from deploy.local.credentials import STAFF_EMAIL, Secrets, load_secrets
 from deploy.local.databases import database_of, database_url, owner_of, runtime_role_of
 from deploy.local.ports import SERVICES
@@ -30,6 +36,7 @@ def manifests(state: StateDir) -> list[dict[str, Any]]:
     state.create()
     ensure_certificates(state.tls)
     ensure_signing_key(state.tls / "signing.key")
+    ensure_scheduler_key(state.tls)
     secrets = load_secrets(state)
     # The dev image is not built with TLS, and the pods are alone with it in their namespace.
     server = f"postgresql://postgres:{secrets.postgres_password}@postgres:5432/postgres?sslmode=disable"
@@ -45,6 +52,7 @@ def _shared(state: StateDir, secrets: Secrets, server: str) -> dict[str, dict[st
         "databases": {"SERVER_URL": server, "secrets.json": json.dumps(asdict(secrets))},
         "valkey": {"valkey.conf": f'port 6379\nrequirepass {secrets.redis_password}\nsave ""\nappendonly no\n'},
         "redis": {"REDIS_URL": f"redis://:{secrets.redis_password}@valkey:6379/0"},
+        "machine-issuers": {SCHEDULER_KEYS: (state.tls / SCHEDULER_KEYS).read_text()},
         "accounts-signing-key": {"signing.key": (state.tls / "signing.key").read_text()},
     }
 

@@ -1,6 +1,7 @@
-"""A development CA, one certificate per service, and the key that signs access tokens."""
+"""A development CA, one certificate per service, the key that signs access tokens, and a scheduler's own."""
 
 import ipaddress
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,14 +16,25 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from joserfc.jwk import KeySet, OKPKey
 
 from deploy.local.ports import HOST, SERVICES
 from deploy.local.state import write_private
 
-__all__ = ["CA_FILE", "OPERATOR", "ensure_certificates", "ensure_signing_key"]
+__all__ = [
+    "CA_FILE",
+    "OPERATOR",
+    "SCHEDULER",
+    "SCHEDULER_KEYS",
+    "ensure_certificates",
+    "ensure_scheduler_key",
+    "ensure_signing_key",
+]
 
 OPERATOR = "operator"  # for tools: a caller that is no service
 CA_FILE = "ca.pem"
+SCHEDULER = "holdfast-scheduler"  # an outside scheduler, as its tokens name it
+SCHEDULER_KEYS = "scheduler.jwks"
 _LIFE = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -45,6 +57,15 @@ def ensure_signing_key(path: Path) -> None:
     """Makes the Ed25519 key of access tokens if there is none."""
     if not path.exists():
         write_private(path, _pem(ed25519.Ed25519PrivateKey.generate()))
+
+
+def ensure_scheduler_key(folder: Path) -> None:
+    """Makes the key of an outside scheduler if there is none, and the public half that the services know."""
+    path = folder / "scheduler.key"
+    ensure_signing_key(path)
+    key = OKPKey.import_key(path.read_bytes(), {"use": "sig", "alg": "Ed25519"})
+    key.ensure_kid()
+    write_private(folder / SCHEDULER_KEYS, json.dumps(KeySet([key]).as_dict(private=False)).encode())
 
 
 def _ensure_authority(folder: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

@@ -1,5 +1,6 @@
 """What the system consists of: one table of processes, their environment and their order."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.certificates import CA_FILE, OPERATOR
+from deploy.local.certificates import CA_FILE, OPERATOR, SCHEDULER, SCHEDULER_KEYS
 from deploy.local.credentials import STAFF_EMAIL, Secrets
 from deploy.local.databases import database_of, database_url, owner_of, provision, runtime_role_of
 from deploy.local.endpoints import Endpoints
@@ -214,6 +215,8 @@ class Site:
             "DATABASE_URL": database_url(self.server_url, database_of(service), runtime, password),
             "REDIS_URL": self.redis_url,
             "PUBLIC_URL": self.gateway_url,
+            "CORS_ORIGINS": self.environment.get("CORS_ORIGINS", "[]"),
+            "MACHINE_ISSUERS": json.dumps([{"issuer": SCHEDULER, "jwks_file": str(self.state.tls / SCHEDULER_KEYS)}]),
             "LOG_LEVEL": self.environment.get("LOG_LEVEL", "info"),
             "LOG_FORMAT": "json",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self._otlp_endpoint(),

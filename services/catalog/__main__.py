@@ -13,6 +13,6 @@ if __name__ == "__main__":
         CatalogSettings,
         build,
         migrations=Path(__file__).parent / "migrations",
-        parts=("jobs",),
+        parts=("jobs", "machine_tokens"),
         access=access_pb2.access,
     )

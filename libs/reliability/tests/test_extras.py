@@ -29,7 +29,7 @@ PARTS = {
     ),
     ("redis",): ("redis", "dedup", "rate_limit"),
     ("postgres",): ("postgres", "jobs", "inbox", "idempotency", "migrations"),
-    ("asgi",): ("asgi", "tokens", "idempotency"),
+    ("asgi",): ("asgi", "tokens", "machine_tokens", "idempotency"),
     ("grpc",): ("rpc",),
     ("http",): ("http",),
     ("telemetry",): ("exporting",),

@@ -84,35 +84,33 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
     """The five services admin calls, by name."""
     async with AsyncExitStack() as stack:
         stage = _Stage(servers, stack)
-        nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
-        guests = {"accounts_grpc": NOWHERE}  # nobody shows them a token
+        nowhere = {f"{name}_grpc": NOWHERE for name in ("accounts", "catalog", "payments", "notifications")}
         yield {
-            "catalog": await stage.start("catalog", CatalogSettings, build_catalog, **guests),
+            "catalog": await stage.start("catalog", CatalogSettings, build_catalog, accounts_grpc=NOWHERE),
             "orders": await stage.start(
                 "orders",
                 OrdersSettings,
                 build_orders,
                 cart_secret="a secret of thirty-two characters",
                 **nowhere,
-                **guests,
             ),
             "payments-webhooks": await stage.start(
                 "payments-webhooks",
                 PaymentsSettings,
                 build_payments,
+                accounts_grpc=NOWHERE,
                 orders_grpc=NOWHERE,
                 stripe_api_key="sk_test_nobody",
                 stripe_webhook_secret="whsec_nobody",
                 stripe_api_base=f"http://{NOWHERE}",
-                **guests,
             ),
             "notifications": await stage.start(
                 "notifications",
                 NotificationsSettings,
                 build_notifications,
+                accounts_grpc=NOWHERE,
                 mail_url=f"smtp://{NOWHERE}",
                 mail_from="Holdfast <shop@holdfast.example>",
-                **guests,
             ),
             "accounts": await stage.start(
                 "accounts",

@@ -10,10 +10,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from reliability import rpc
-from reliability.asgi import Authenticate, Edge, Endpoint, routes
+from reliability.asgi import Authenticate, Edge, Endpoint, Perimeter, routes
 from reliability.bulkhead import Bulkhead
 from reliability.health import Readiness, health_routes
 from reliability.jobs import Worker
+from reliability.machine_tokens import MachineVerifier
 from reliability.postgres import Database
 from reliability.redis import Cache
 from reliability.settings import ServiceSettings
@@ -40,6 +41,9 @@ class Runtime(Generic[S]):
             drain=settings.drain_seconds,
         )
         self.readiness = Readiness({"postgres": self.database.ready}, {"redis": self.cache.ready})
+        self.perimeter = Perimeter(
+            settings.public_url, settings.cors_origins, MachineVerifier(settings.machine_issuers, self.database)
+        )
         # One for both edges: they share the processor and the pool.
         self.bulkhead = Bulkhead("process", limit=settings.concurrency_limit)
         self._channels: list[grpc.aio.Channel] = []
@@ -69,15 +73,22 @@ class Application:
     raw_routes: Iterable[BaseRoute] = ()
     """Routes that are no part of the JSON API and read their bodies themselves."""
 
-    def asgi(self, readiness: Readiness, *, request_seconds: float, bulkhead: Bulkhead | None = None) -> Edge:
+    def asgi(
+        self,
+        readiness: Readiness,
+        *,
+        request_seconds: float,
+        bulkhead: Bulkhead | None = None,
+        perimeter: Perimeter | None = None,
+    ) -> Edge:
         """The whole HTTP side of the service.
 
         The bare router is wrapped: Starlette's own error middlewares would answer before the edge sees the error.
         """
-        table = routes(self.endpoints, self.authenticate) if self.authenticate else routes(self.endpoints)
+        table = routes(self.endpoints, self.authenticate, perimeter)
         application = Starlette(routes=[*health_routes(readiness), *self.raw_routes, *table])
         application.router.redirect_slashes = False  # another path is another route, and here it is none
-        return Edge(_Routed(application), request_seconds=request_seconds, bulkhead=bulkhead)
+        return Edge(_Routed(application), request_seconds=request_seconds, bulkhead=bulkhead, perimeter=perimeter)
 
 
 class _Routed:

@@ -109,7 +109,12 @@ async def _serve_http(application: Application, runtime: Runtime[S], stop: async
     loaded = runtime.settings
     server = _Uvicorn(
         uvicorn.Config(
-            application.asgi(runtime.readiness, request_seconds=loaded.request_seconds, bulkhead=runtime.bulkhead),
+            application.asgi(
+                runtime.readiness,
+                request_seconds=loaded.request_seconds,
+                bulkhead=runtime.bulkhead,
+                perimeter=runtime.perimeter,
+            ),
             host=loaded.host,
             port=loaded.http_port,
             http="httptools",

@@ -1,13 +1,18 @@
 """Typed environment. A process with a bad variable does not start, and says every bad one at once."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, PostgresDsn, RedisDsn, ValidationError, model_validator
+from pydantic import Field, PostgresDsn, RedisDsn, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from reliability.machine_tokens import TrustedIssuer
+
 __all__ = ["ServiceSettings", "load"]
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class ServiceSettings(BaseSettings):
@@ -36,8 +41,19 @@ class ServiceSettings(BaseSettings):
     drain_seconds: float = Field(default=10.0, gt=0)
     request_seconds: float = Field(default=8.0, gt=0)
     concurrency_limit: int = Field(default=256, ge=1, le=10_000)
+    cors_origins: tuple[str, ...] = ()
+    """Other sites whose pages may call us with the visitor's cookies, as JSON; none by default."""
+    machine_issuers: tuple[TrustedIssuer, ...] = ()
+    """Whose tokens open the routes for schedulers, as JSON; nobody's by default."""
     crash_points: Path | None = None
     """A folder of armed crash points, for tests: see `reliability.crash_points`."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(_ORIGIN.fullmatch, origins)):
+            raise ValueError("an origin is scheme://host or scheme://host:port, and never a pattern")
+        return origins
 
     @model_validator(mode="after")
     def _no_crashes_in_production(self) -> Self:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from reliability.asgi.endpoint import Authenticate
+from reliability.asgi.perimeter import bearer
 from reliability.context import Principal
 from reliability.errors import PermissionDenied
 from reliability.tokens import ACCESS_COOKIE, TokenVerifier
@@ -35,9 +36,8 @@ def authenticator(verifier: TokenVerifier, public_url: str) -> Authenticate:
     """Reads the access token from `Authorization: Bearer` or from the session cookie."""
 
     async def authenticate(request: Request) -> Principal | None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token:
-            return await verifier.verify(token.strip())
+        if token := bearer(request):
+            return await verifier.verify(token)
         if cookie := request.cookies.get(ACCESS_COOKIE):
             refuse_foreign_origin(request, public_url)
             return await verifier.verify(cookie)

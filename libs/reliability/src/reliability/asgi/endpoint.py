@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import orjson
 from opentelemetry import trace
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from reliability import idempotency
+from reliability.asgi.perimeter import Perimeter
 from reliability.context import Principal, principal
 from reliability.errors import (
     FieldError,
@@ -28,6 +29,7 @@ from reliability.errors import (
     NotFound,
     PayloadTooLarge,
     PermissionDenied,
+    Problem,
     Unauthenticated,
     UnsupportedMediaType,
     ValidationFailed,
@@ -44,12 +46,13 @@ _MAX_DEPTH: Final = 64
 
 
 class Access(Enum):
-    """Who may call a route: anybody, a signed-in customer, staff, or a sender proven by signature."""
+    """Who may call a route: anybody, whoever is signed in, staff, a sender proven by signature, a machine's token."""
 
     PUBLIC = "public"
     CUSTOMER = "customer"
     STAFF = "staff"
     SIGNED = "signed"
+    SCHEDULER = "scheduler"
 
 
 class KeyRule(Enum):
@@ -101,7 +104,13 @@ Handler = Callable[[Call], Awaitable[Answer | Response]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route."""
+    """One route.
+
+    `permission` is what staff need, or the scope a scheduler's token must name. A route without a `body` model reads
+    the raw body itself: `accepts` then lists its media types. `produces` is what it answers with when that is not
+    JSON. `answers` names the models of other statuses it succeeds with (None: nothing in the body), `problems` what
+    it can refuse with beyond what follows from the rest: see `reliability.asgi.openapi`. `summary` is for people.
+    """
 
     method: str
     path: str
@@ -113,6 +122,11 @@ class Endpoint:
     query: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
     status: int = 200
+    accepts: tuple[str, ...] = ()
+    produces: str = "application/json"
+    answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
+    problems: tuple[type[Problem], ...] = ()
+    summary: str = ""
 
     @property
     def unsafe(self) -> bool:
@@ -124,21 +138,27 @@ async def _nobody(_request: Request) -> Principal | None:
     return None
 
 
-def routes(endpoints: Iterable[Endpoint], authenticate: Authenticate = _nobody) -> list[BaseRoute]:
+def routes(
+    endpoints: Iterable[Endpoint], authenticate: Authenticate | None = None, perimeter: Perimeter | None = None
+) -> list[BaseRoute]:
     """Starlette routes for a table of endpoints, one per path, so that `Allow` is complete."""
+    authenticate, perimeter = authenticate or _nobody, perimeter or Perimeter()
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    return [Route(path, _Resource(path, methods, authenticate)) for path, methods in by_path.items()]
+    return [Route(path, _Resource(path, methods, authenticate, perimeter)) for path, methods in by_path.items()]
 
 
 class _Resource:
     """All methods of one path. A class, so that Starlette hands it every method as plain ASGI."""
 
-    def __init__(self, path: str, methods: dict[str, Endpoint], authenticate: Authenticate) -> None:
+    def __init__(
+        self, path: str, methods: dict[str, Endpoint], authenticate: Authenticate, perimeter: Perimeter
+    ) -> None:
         self._path = path
         self._methods = methods
         self._authenticate = authenticate
+        self._perimeter = perimeter
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
@@ -170,14 +190,25 @@ class _Resource:
         return await _run(endpoint, call, key)
 
     async def _authorise(self, request: Request, endpoint: Endpoint) -> None:
-        if endpoint.access in {Access.PUBLIC, Access.SIGNED}:
-            return
-        who = await self._authenticate(request)
-        if who is None:
-            raise Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
-        principal.set(who)
-        if endpoint.access is Access.STAFF:
-            _require_staff(who, endpoint.permission)
+        match endpoint.access:
+            case Access.SIGNED:  # proven by the body, which the handler reads
+                return
+            case Access.SCHEDULER:
+                principal.set(await self._perimeter.admit_machine(request, endpoint.permission))
+                return
+            case Access.CUSTOMER | Access.STAFF:
+                who = await self._authenticate(request)
+                if who is None:
+                    raise Unauthenticated(headers={"WWW-Authenticate": "Bearer"})
+                principal.set(who)
+                if endpoint.access is Access.STAFF:
+                    _require_staff(who, endpoint.permission)
+            case Access.PUBLIC:
+                pass
+            case _:
+                assert_never(endpoint.access)
+        if endpoint.unsafe:  # whatever the cookies are good for
+            self._perimeter.refuse_foreign_site(request)
 
 
 def _require_staff(who: Principal, permission: str) -> None:

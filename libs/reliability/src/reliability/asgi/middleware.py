@@ -15,6 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from reliability import telemetry
+from reliability.asgi.cors import CrossOrigin
+from reliability.asgi.headers import secured
+from reliability.asgi.perimeter import Perimeter
 from reliability.bulkhead import Bulkhead, Overloaded, Priority
 from reliability.context import (
     client_address,
@@ -79,12 +82,23 @@ def as_problem(error: Exception) -> Problem:
 class Edge:
     """Wraps a Starlette application.
 
-    A `bulkhead` limits the requests at once; the rest is told 503 and when to come back. Health and metrics are
-    exempt, or the process would be killed for being busy; webhooks go first.
+    `perimeter` says whom of the world outside it trusts. A `bulkhead` limits the requests at once; the rest is told
+    503 and when to come back. Health and metrics are exempt, or the process would be killed for being busy; webhooks
+    go first.
     """
 
-    def __init__(self, app: App, *, request_seconds: float = 8.0, bulkhead: Bulkhead | None = None) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: App,
+        *,
+        request_seconds: float = 8.0,
+        bulkhead: Bulkhead | None = None,
+        perimeter: Perimeter | None = None,
+    ) -> None:
+        perimeter = perimeter or Perimeter()
+        self._https = perimeter.https
+        self._cross = CrossOrigin(app, perimeter.cors_origins) if perimeter.cors_origins else None
+        self._app: App = self._cross or app
         self._seconds = request_seconds
         self._bulkhead = bulkhead
 
@@ -105,7 +119,9 @@ class Edge:
                 scope["method"], SpanKind.SERVER, parent=headers, http_request_method=scope["method"]
             ) as span,
         ):
-            await _Exchange(self._shed, scope, receive, send, span).run()
+            if self._cross is not None:
+                send = self._cross.telling(scope, send)
+            await _Exchange(self._shed, scope, receive, send, span, https=self._https).run()
 
     async def _shed(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._bulkhead is None:
@@ -129,8 +145,9 @@ def _earlier(headers: dict[str, str]) -> int:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, span: Any) -> None:
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, span: Any, *, https: bool) -> None:
         self._app, self._scope, self._receive, self._send, self._span = app, scope, receive, send, span
+        self._https = https
         self._status = 0
         self._started = time.perf_counter()
 
@@ -147,7 +164,8 @@ class _Exchange:
     async def _observe(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-correlation-id", correlation_id().encode())]
+            identified = [*message["headers"], (b"x-correlation-id", correlation_id().encode())]
+            message["headers"] = secured(identified, https=self._https)
         await self._send(message)
 
     async def _fail(self, error: Exception) -> None:
