@@ -65,11 +65,13 @@ format: $(READY) ## format the code
 	@$(BIN)/ruff format --quiet .
 	@cd proto && ../$(BIN)/buf format --write
 
-generate: $(READY) ## generate proto/gen
+generate: $(READY) ## generate proto/gen and the OpenAPI document
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py
+	@$(BIN)/python tools/openapi.py
 
 verify: $(READY) ## fail when generated code is not current
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
+	@$(BIN)/python tools/openapi.py --check
 
 lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -o requirements.lock requirements.in

@@ -13,13 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploy.local.certificates import (
-    CA_FILE,
-    SCHEDULER_KEYS,
-    ensure_certificates,
-    ensure_scheduler_key,
-    ensure_signing_key,
-)
+from deploy.local.certificates import CA_FILE, SCHEDULER_KEYS, ensure_credentials
 from deploy.local.credentials import STAFF_EMAIL, Secrets, load_secrets
 from deploy.local.databases import database_of, database_url, owner_of, runtime_role_of
 from deploy.local.ports import SERVICES
@@ -34,9 +28,7 @@ _MAILBOX = "smtp://mailbox:1025"
 def manifests(state: StateDir) -> list[dict[str, Any]]:
     """Every Secret that the overlay `dev` refers to, from a state directory; what is missing there is made."""
     state.create()
-    ensure_certificates(state.tls)
-    ensure_signing_key(state.tls / "signing.key")
-    ensure_scheduler_key(state.tls)
+    ensure_credentials(state.tls)
     secrets = load_secrets(state)
     # The dev image is not built with TLS, and the pods are alone with it in their namespace.
     server = f"postgresql://postgres:{secrets.postgres_password}@postgres:5432/postgres?sslmode=disable"

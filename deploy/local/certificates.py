@@ -27,6 +27,7 @@ __all__ = [
     "SCHEDULER",
     "SCHEDULER_KEYS",
     "ensure_certificates",
+    "ensure_credentials",
     "ensure_scheduler_key",
     "ensure_signing_key",
 ]
@@ -38,6 +39,13 @@ SCHEDULER_KEYS = "scheduler.jwks"
 _LIFE = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
 _CLOCK_SKEW = timedelta(minutes=5)
+
+
+def ensure_credentials(folder: Path) -> None:
+    """Everything below: what the services of one system are told by file."""
+    ensure_certificates(folder)
+    ensure_signing_key(folder / "signing.key")
+    ensure_scheduler_key(folder)
 
 
 def ensure_certificates(folder: Path, now: datetime | None = None) -> None:

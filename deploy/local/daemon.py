@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from deploy.local.certificates import ensure_certificates, ensure_scheduler_key, ensure_signing_key
+from deploy.local.certificates import ensure_credentials
 from deploy.local.credentials import load_secrets
 from deploy.local.errors import LocalError, Unavailable
 from deploy.local.events import Event, Listener, log
@@ -88,9 +88,7 @@ def _prepare(state: StateDir, ports: Ports, only: Sequence[str], listener: Liste
     for notice in notices(os.environ):
         listener(Event("system", "note", message=notice))
     site = Site.of(state, ports, load_secrets(state))
-    ensure_certificates(state.tls)
-    ensure_signing_key(state.tls / "signing.key")
-    ensure_scheduler_key(state.tls)
+    ensure_credentials(state.tls)
     site.valkey.prepare()
     identity = site.postgres.identity() if site.external.database_url is None else None
     plan = choose(site.plan(identity), only)

@@ -184,7 +184,7 @@ class Site:
         )
 
     def _service(self, service: str) -> Iterable[Step]:
-        environment = self._service_environment(service)
+        environment = self.service_environment(service)
         module, migrate = f"services.{service.replace('-', '_')}", f"migrate {service}"
         password = self.secrets.owner_passwords[service]
         owner = database_url(self.server_url, database_of(service), owner_of(service), password)
@@ -205,7 +205,8 @@ class Site:
             alive=http_lives(self.ports.http(service)),
         )
 
-    def _service_environment(self, service: str) -> dict[str, str]:
+    def service_environment(self, service: str) -> dict[str, str]:
+        """What a service is told."""
         runtime, password = runtime_role_of(service), self.secrets.runtime_passwords[service]
         return {
             "ENVIRONMENT": "local",

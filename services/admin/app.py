@@ -10,6 +10,7 @@ from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.admin.dashboard import routes as dashboard_routes
 from services.admin.dashboard.service import DashboardService, Sources
+from services.admin.docs import routes as docs_routes
 from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
@@ -51,6 +52,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *relay_routes.endpoints(TABLE, relay),
             *dashboard_routes.endpoints(DashboardService(sources), settings.shop_currency),
             *trace_routes.endpoints(traces),
+            *docs_routes.endpoints(),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
         authenticate=authenticator(TokenVerifier(keys), settings.public_url),

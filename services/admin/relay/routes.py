@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from reliability.asgi import Access, Answer, Call, Endpoint
 from reliability.context import principal
-from reliability.errors import Unauthenticated
+from reliability.errors import DuplicateRequest, Unauthenticated
 from services.admin.relay.domain import STAFF_ID, RpcRoute
 from services.admin.relay.messages import model_for
 from services.admin.relay.service import Relay
 
 __all__ = ["endpoints"]
 
+_WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
@@ -45,4 +46,6 @@ def _endpoint(route: RpcRoute, relay: Relay) -> Endpoint:
         query=None if in_body else fields,
         answer=model_for(route.rpc.output_type, names=route.names, strict=False),
         status=route.status,
+        problems=(DuplicateRequest,) if route.once else (),
+        summary=_WORD.sub(" ", route.rpc.name).capitalize(),
     )

@@ -48,6 +48,7 @@ ROUTES = (
     Route("GET", TRACES, "operations"),
     Route("GET", f"{TRACES}/{{id}}", "operations", f"{TRACES}/{'a' * 32}"),
 )
+PUBLIC = ("/api/health", "/api/openapi.json", "/api/docs", "/api/docs/app.js", "/api/docs/style.css")
 ALLOWED = {
     CAMPAIGNS: "POST",
     SEND: "POST",
@@ -174,7 +175,7 @@ async def test_this_suite_knows_every_route(admin: Admin) -> None:
     table = {(e.method, e.path): (e.access, e.permission) for e in admin.application.endpoints}
     assert table == {
         **{(route.method, route.pattern): (Access.STAFF, route.permission) for route in ROUTES},
-        ("GET", "/api/health"): (Access.PUBLIC, ""),
+        **{("GET", path): (Access.PUBLIC, "") for path in PUBLIC},
     }
 
 

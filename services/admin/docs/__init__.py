@@ -1,0 +1,1 @@
+"""What this system answers, for programs and for people."""
