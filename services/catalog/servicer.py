@@ -69,6 +69,7 @@ def _variant(offer: VariantOffer) -> catalog_pb2.Variant:
         title=offer.title,
         price=money_pb2.Money(amount=offer.price.amount, currency=offer.price.currency),
         available=offer.available,
+        category=offer.category,
     )
 
 

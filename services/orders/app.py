@@ -13,15 +13,20 @@ from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.orders.appointment.routes import AppointmentRoutes
 from services.orders.cart.cookie import Signer
+from services.orders.cart.owners import Owners
 from services.orders.cart.routes import CartRoutes
 from services.orders.cart.service import CartService
 from services.orders.catalog import Catalog
 from services.orders.checkout.routes import CheckoutRoutes
 from services.orders.checkout.service import CheckoutService
+from services.orders.history.routes import HistoryRoutes
+from services.orders.history.service import HistoryService
 from services.orders.notifications import Notifications
 from services.orders.order import jobs
+from services.orders.order.cancellation import CancellationService
 from services.orders.order.service import OrderService
 from services.orders.payments import Payments
+from services.orders.refund.service import RefundService
 from services.orders.servicer import OrdersServicer
 from services.orders.settings import OrdersSettings
 
@@ -37,21 +42,26 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
         notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     )
     signer = Signer(settings.cart_secret.get_secret_value(), secure=settings.public_url.startswith("https://"))
-    order_service = OrderService(database, catalog, payments, notifications, settings.hold_ttl_seconds)
-    checkout = CheckoutService(database, catalog, payments, order_service, signer, settings.hold_ttl_seconds)
-    jobs.register(runtime.worker, order_service)
+    order_service = OrderService(database, catalog, notifications)
+    refunds = RefundService(database, payments, notifications)
+    cancellation = CancellationService(database, catalog, payments, settings.hold_ttl_seconds)
+    checkout = CheckoutService(database, catalog, payments, cancellation, signer, settings.hold_ttl_seconds)
+    jobs.register(runtime.worker, order_service, cancellation, refunds)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    authenticate = authenticator(TokenVerifier(keys), settings.public_url)
+    owners = Owners(authenticate, signer, settings.public_url)
     return Application(
         endpoints=[
-            *CartRoutes(CartService(database, catalog), signer, settings.public_url).endpoints(),
-            *CheckoutRoutes(checkout, signer, settings.public_url).endpoints(),
+            *CartRoutes(CartService(database, catalog), owners, signer).endpoints(),
+            *CheckoutRoutes(checkout, owners).endpoints(),
+            *HistoryRoutes(HistoryService(database, catalog, cancellation)).endpoints(),
             *AppointmentRoutes(database).endpoints(),
         ],
         rpcs={
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
-                orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service)
+                orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service, refunds)
             )
         },
-        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        authenticate=authenticate,
     )

@@ -25,7 +25,13 @@ class Catalog:
         answer = await rpc.invoke(self._stub.GetVariants, request, step="catalog.GetVariants")
         return {
             variant.id: CatalogEntry(
-                variant.id, variant.sku, variant.title, variant.price.amount, variant.price.currency, variant.available
+                variant.id,
+                variant.sku,
+                variant.title,
+                variant.price.amount,
+                variant.price.currency,
+                variant.available,
+                variant.category,
             )
             for variant in answer.variants
         }
@@ -48,7 +54,7 @@ class Catalog:
         request = pb.ReleaseStockRequest(order_id=order_id, attempt=ATTEMPT)
         await rpc.invoke(self._stub.ReleaseStock, request, step="catalog.ReleaseStock")
 
-    async def commit(self, order_id: str) -> None:
+    async def commit(self, order_id: str, customer_id: str | None) -> None:
         """Takes the stock out of the warehouse. Raises the catalog's `hold_lost`."""
-        request = pb.CommitStockRequest(order_id=order_id, attempt=ATTEMPT)
+        request = pb.CommitStockRequest(order_id=order_id, attempt=ATTEMPT, customer_id=customer_id or "")
         await rpc.invoke(self._stub.CommitStock, request, step="catalog.CommitStock")

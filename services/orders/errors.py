@@ -1,6 +1,7 @@
 """What orders refuses, and why.
 
-Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CheckoutClosed, PaymentInProgress, AmountMismatch
+Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CartFull, CheckoutClosed, PaymentInProgress,
+            AmountMismatch
 Unprocessable ── UnknownVariant
 """
 
@@ -10,6 +11,7 @@ __all__ = [
     "AmountMismatch",
     "CartChanged",
     "CartEmpty",
+    "CartFull",
     "CheckoutClosed",
     "OutOfStock",
     "PaymentInProgress",
@@ -40,6 +42,12 @@ class CartEmpty(Conflict):
     """There is nothing to order."""
 
     code, title = "cart_empty", "The cart is empty"
+
+
+class CartFull(Conflict):
+    """Two carts do not fit into one."""
+
+    code, title = "cart_full", "It does not fit into one cart"
 
 
 class CheckoutClosed(Conflict):

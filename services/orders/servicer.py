@@ -14,6 +14,8 @@ from reliability.ids import is_id
 from services.orders.order.domain import PaymentOutcome
 from services.orders.order.repository import NewPayment
 from services.orders.order.service import OrderService
+from services.orders.refund.repository import NewRefund
+from services.orders.refund.service import RefundService
 
 __all__ = ["OrdersServicer"]
 
@@ -23,8 +25,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
     """Translates."""
 
-    def __init__(self, service: OrderService) -> None:
+    def __init__(self, service: OrderService, refunds: RefundService) -> None:
         self._service = service
+        self._refunds = refunds
 
     async def RecordPayment(self, request: pb.RecordPaymentRequest, context: Context) -> pb.RecordPaymentResponse:
         """See the proto."""
@@ -43,11 +46,39 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
 
     async def RecordRefund(self, request: pb.RecordRefundRequest, context: Context) -> pb.RecordRefundResponse:
         """See the proto."""
-        await self._service.record_refund(
-            request.refund_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
+        await self._refunds.record(
+            NewRefund(
+                request.refund_id,
+                _order_id(request.order_id),
+                request.amount.amount,
+                request.amount.currency,
+                request.payment_intent_id,
+            )
         )
         crash_point("refund.recorded_not_answered")
         return pb.RecordRefundResponse()
+
+    async def RecordRefundFailed(
+        self, request: pb.RecordRefundFailedRequest, context: Context
+    ) -> pb.RecordRefundFailedResponse:
+        """See the proto."""
+        refund = NewRefund(
+            request.refund_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
+        )
+        await self._refunds.record_failed(refund, request.reason)
+        return pb.RecordRefundFailedResponse()
+
+    async def GetPayableOrder(self, request: pb.GetPayableOrderRequest, context: Context) -> pb.GetPayableOrderResponse:
+        """See the proto."""
+        order = await self._service.payable(_order_id(request.order_id), request.customer_id)
+        answer = pb.GetPayableOrderResponse(
+            order_number=order.number,
+            total=money_pb2.Money(amount=order.total, currency=order.currency),
+            email=order.email,
+            status=order.status,
+        )
+        answer.hold_expires_at.FromDatetime(order.hold_expires_at)
+        return answer
 
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
         """See the proto."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -61,8 +62,16 @@ REFUND = {
     "refund.reported_not_noted": "payments-webhooks",
     "refund.recorded_not_answered": "orders",
 }
+# While a checkout is given up,
+CANCEL = {
+    "cancel.confirmed_by_stripe": "orders",
+    "cancel.not_committed": "orders",
+    "release.not_noted": "orders",
+}
+# and while one whose time is up is found to be paid.
+EXPIRY = "expiry.extended_not_noted"
 CAMPAIGN = "campaign.not_noted"
-DIES = CHECKOUT | PAYMENT | REFUND
+DIES = CHECKOUT | PAYMENT | REFUND | CANCEL | {EXPIRY: "orders"}
 # Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
 ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}
 
@@ -226,6 +235,41 @@ async def test_a_refund_survives_death_at(mortal: Mortal, shopper: Shopper, poin
     assert "refund" in mail["subject"]
 
 
+@pytest.mark.parametrize("point", some(CANCEL))
+async def test_a_cancellation_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """Nobody can pay any more, the pieces are on sale again, once, and the same click is answered the same."""
+    purchase = await order(mortal, shopper)
+    key = str(uuid.uuid4())
+    async with mortal.dying(DIES[point], point):
+        answer = await cancel_until_answered(purchase, key)
+    assert answer["status"] == "cancelled"
+    assert await cancel_until_answered(purchase, key) == answer
+    await mortal.rest()
+    assert await states(mortal, purchase) == {"order": "cancelled", "stock": "released", "hold": "released"}
+    assert await mortal.observer.on_hand(purchase.variant) == purchase.stock
+    assert (await shopper.pay(purchase.checkout)).status_code == 400
+    account = (await mortal.observer.ledger())["orders"].get(purchase.checkout["order_id"], {"charges": 0})
+    assert account["charges"] == 0
+
+
+@pytest.mark.long
+async def test_an_expiry_that_finds_money_survives_death(mortal: Mortal, shopper: Shopper) -> None:
+    """The webhook is lost and the time is up: the hold was extended when the process died, and the order is paid."""
+    purchase = await order(mortal, shopper)
+    intent = purchase.checkout["payment"]["payment_intent_id"]
+    await shopper.order_fault(on="webhook", fault="drop", type="payment_intent.succeeded", payment_intent=intent)
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    async with mortal.dying("orders", EXPIRY), mortal.database("orders") as connection:
+        await connection.execute(
+            "UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND payload ->> 'order_id' = $1",
+            purchase.checkout["order_id"],
+        )
+    await shopper.wait_for(purchase.checkout, "pending")
+    events = [each for each in await shopper.deliveries(intent) if each["type"] == "payment_intent.succeeded"]
+    await shopper.redeliver(events[0]["event_id"], 1)
+    await assert_bought(mortal, purchase, mails=1)
+
+
 @pytest.mark.long
 async def test_a_mail_that_is_ambiguous_twice_is_unknown(mortal: Mortal, shopper: Shopper) -> None:
     """Both attempts may have arrived: it is written down as unknown, and not sent a third time."""
@@ -276,6 +320,26 @@ async def order(mortal: Mortal, shopper: Shopper, point: str | None = None) -> P
         async with mortal.dying(DIES[point], point):
             checkout = await shopper.checkout_until_answered(key)
     return Purchase(shopper, key, variant, stock, checkout)
+
+
+async def cancel_until_answered(purchase: Purchase, key: str) -> dict[str, Any]:
+    """The same click again until somebody answers it."""
+    checkout = purchase.checkout
+
+    async def attempt() -> dict[str, Any] | None:
+        try:
+            answer = await purchase.shopper.http.post(
+                f"/api/checkout/{checkout['id']}/cancel",
+                params={"token": checkout["checkout_token"]},
+                headers={"Idempotency-Key": key},
+            )
+        except httpx.TransportError:
+            return None
+        body: dict[str, Any] = answer.json()
+        return body if answer.status_code == 200 else None
+
+    answer: dict[str, Any] = await eventually(attempt, "an answer to the cancellation")
+    return answer
 
 
 async def assert_bought(mortal: Mortal, purchase: Purchase, *, mails: int, mail_state: str = "sent") -> None:

@@ -89,6 +89,7 @@ class VariantOffer:
     title: str
     price: Price
     available: int
+    category: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ SELECT {_CARD}, p.description, v.id AS variant_id, v.sku, v.title AS variant_tit
 """
 _OFFERS: Final = """
 SELECT v.id, v.sku, v.product_id, p.title || ', ' || v.title AS title, v.price, p.currency,
-       v.on_hand - v.held AS available
-  FROM variants AS v JOIN products AS p ON p.id = v.product_id
+       v.on_hand - v.held AS available, c.slug AS category
+  FROM variants AS v JOIN products AS p ON p.id = v.product_id JOIN categories AS c ON c.id = p.category_id
  WHERE v.id = ANY($1::uuid[])
 """
 _CATEGORIES: Final = """
@@ -150,6 +150,7 @@ async def variant_offers(connection: Connection, ids: Sequence[UUID]) -> list[Va
             row["title"],
             Price(row["price"], row["currency"]),
             row["available"],
+            row["category"],
         )
         for row in await connection.fetch(_OFFERS, list(ids))
     ]

@@ -2,9 +2,27 @@
 
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT_CURRENCY", "Cart", "CartItem", "CatalogEntry"]
+__all__ = ["DEFAULT_CURRENCY", "MAX_QUANTITY", "Cart", "CartItem", "CatalogEntry", "Owner"]
 
 DEFAULT_CURRENCY = "USD"
+# Pieces of one variant, as the table's CHECK has it too.
+MAX_QUANTITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose cart: a customer's own, else the one that a guest's signed cookie names.
+
+    A customer may hold a guest's cookie as well, from before signing in.
+    """
+
+    customer_id: str | None = None
+    cart_id: str | None = None
+
+    @property
+    def scope(self) -> str:
+        """Whose idempotency keys; empty for somebody we know nothing of."""
+        return f"customer:{self.customer_id}" if self.customer_id else self.cart_id or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,7 @@ class CatalogEntry:
     unit_price: int
     currency: str
     available: int
+    category: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncpg
 
 from reliability.postgres import Connection
-from services.orders.cart.domain import Cart, CartItem, CatalogEntry
+from services.orders.cart.domain import Cart, CartItem, CatalogEntry, Owner
 
 __all__ = [
     "add_item",
@@ -13,6 +13,7 @@ __all__ = [
     "create",
     "find",
     "lock",
+    "merge",
     "remove_item",
     "show_prices",
 ]
@@ -21,10 +22,16 @@ _ITEMS = """
 SELECT id::text, variant_id::text, title, quantity, unit_price, currency FROM cart_items WHERE cart_id = $1 ORDER BY id
 """
 _FIND = """
-SELECT i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency
+SELECT c.id::text AS cart_id, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency
   FROM carts c LEFT JOIN cart_items i ON i.cart_id = c.id
- WHERE c.id = $1 AND c.state = 'open'
+ WHERE {} AND c.state = 'open'
  ORDER BY i.id
+"""
+_LOCK = "SELECT c.id::text FROM carts c WHERE {} AND c.state = 'open' FOR UPDATE"
+_CREATE = """
+INSERT INTO carts (customer_id) VALUES ($1)
+    ON CONFLICT (customer_id) WHERE state = 'open' DO UPDATE SET updated_at = now()
+RETURNING id::text
 """
 _ADD = """
 INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
@@ -41,26 +48,51 @@ UPDATE cart_items SET unit_price = now.unit_price, currency = now.currency, titl
 """
 
 
+_MERGE = """
+INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
+SELECT $2, variant_id, title, quantity, unit_price, currency FROM cart_items WHERE cart_id = $1 ORDER BY id
+    ON CONFLICT (cart_id, variant_id) DO UPDATE SET quantity = least(i.quantity + excluded.quantity, $3)
+"""
+
+
 def _item(row: "asyncpg.Record") -> CartItem:
-    return CartItem(**row)
+    return CartItem(row["id"], row["variant_id"], row["title"], row["quantity"], row["unit_price"], row["currency"])
 
 
-async def find(connection: Connection, cart_id: str) -> Cart | None:
-    """An open cart with its items."""
-    rows = await connection.fetch(_FIND, cart_id)
-    return Cart(cart_id, tuple(_item(row) for row in rows if row["id"])) if rows else None
+def _of(owner: Owner) -> tuple[str, str | None]:
+    """The condition on a cart, and its parameter. A guest's cookie opens no cart that became a customer's."""
+    if owner.customer_id:
+        return "c.customer_id = $1", owner.customer_id
+    return "c.id = $1 AND c.customer_id IS NULL", owner.cart_id
 
 
-async def lock(connection: Connection, cart_id: str) -> Cart | None:
-    """An open cart, with its row locked until the transaction ends."""
-    if await connection.fetchval("SELECT id FROM carts WHERE id = $1 AND state = 'open' FOR UPDATE", cart_id) is None:
+async def find(connection: Connection, owner: Owner) -> Cart | None:
+    """The open cart of somebody, with its items."""
+    condition, parameter = _of(owner)
+    rows = await connection.fetch(_FIND.format(condition), parameter)
+    return Cart(rows[0]["cart_id"], tuple(_item(row) for row in rows if row["id"])) if rows else None
+
+
+async def lock(connection: Connection, owner: Owner) -> Cart | None:
+    """The open cart of somebody, with its row locked until the transaction ends."""
+    condition, parameter = _of(owner)
+    cart_id = await connection.fetchval(_LOCK.format(condition), parameter)
+    if cart_id is None:
         return None
     return Cart(cart_id, tuple(_item(row) for row in await connection.fetch(_ITEMS, cart_id)))
 
 
-async def create(connection: Connection) -> str:
-    """A new empty cart's id."""
-    return str(await connection.fetchval("INSERT INTO carts DEFAULT VALUES RETURNING id"))
+async def create(connection: Connection, customer_id: str | None) -> str:
+    """A new empty cart's id; a customer has one at most, and gets that."""
+    return str(await connection.fetchval(_CREATE, customer_id))
+
+
+async def merge(connection: Connection, guest_cart_id: str, cart_id: str, most: int) -> None:
+    """Moves a guest's lines into another cart, `most` pieces of one variant at most; the caller holds both locks."""
+    await connection.execute(_MERGE, guest_cart_id, cart_id, most)
+    await connection.execute(
+        "UPDATE carts SET state = 'merged', merged_into = $2, updated_at = now() WHERE id = $1", guest_cart_id, cart_id
+    )
 
 
 async def add_item(connection: Connection, cart_id: str, entry: CatalogEntry, quantity: int) -> None:

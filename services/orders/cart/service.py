@@ -7,29 +7,33 @@ from reliability.ids import is_id
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from services.orders.cart import repository
-from services.orders.cart.domain import Cart, CartItem, CatalogEntry
+from services.orders.cart.domain import MAX_QUANTITY, Cart, CartItem, CatalogEntry, Owner
 from services.orders.cart.schemas import CartView
 from services.orders.catalog import Catalog
-from services.orders.errors import UnknownVariant
+from services.orders.errors import CartFull, UnknownVariant
+from services.orders.order import repository as orders
 
 __all__ = ["CartService"]
 
-_MAX_QUANTITY = 100
 _MAX_LINES = 50
+# What catalog looks up and holds at once: two full carts that became one can still be ordered.
+_MAX_MERGED = 100
 _log = get_logger(__name__)
 
 
 class CartService:
-    """Carts belong to whoever holds the signed cookie."""
+    """One open cart per customer; a guest's belongs to whoever holds the signed cookie."""
 
     def __init__(self, database: Database, catalog: Catalog) -> None:
         self._database = database
         self._catalog = catalog
 
-    async def show(self, cart_id: str | None) -> Cart | None:
+    async def show(self, owner: Owner) -> Cart | None:
         """The cart at today's prices, which are recorded as shown; at the last known ones when catalog is away."""
+        if not owner.scope:
+            return None
         async with self._database.connection() as connection:
-            cart = await repository.find(connection, cart_id) if cart_id else None
+            cart = await repository.find(connection, owner)
         if cart is None or not cart.items:
             return cart
         try:
@@ -41,53 +45,76 @@ class CartService:
             return cart
         async with self._database.transaction("show prices") as connection:
             await repository.show_prices(connection, cart.id, list(entries.values()))
-            return await repository.find(connection, cart.id)
+            return await repository.find(connection, owner)
 
-    async def add(self, cart_id: str | None, variant_id: str, quantity: int) -> tuple[str, CartView]:
-        """Adds pieces of a variant, in a new cart when there is none. Raises `UnknownVariant`."""
+    async def add(self, owner: Owner, variant_id: str, quantity: int) -> CartView:
+        """Adds pieces of a variant, in a new cart when there is none. Raises `UnknownVariant`, `CartFull`."""
         entry = (await self._catalog.entries([variant_id])).get(variant_id)
         async with self._database.transaction("add to cart") as connection:
-            claim = await idempotency.claim(connection, cart_id or f"guest:{client_address.get()}")
+            claim = await idempotency.claim(connection, owner.scope or f"guest:{client_address.get()}")
             if entry is None:
                 message = f"There is no product variant {variant_id}."
                 raise UnknownVariant(message, errors=[{"pointer": "/variant_id", "message": "does not exist"}])
-            cart = await repository.lock(connection, cart_id) if cart_id else None
-            cart = cart or Cart(await repository.create(connection))
+            cart = await repository.lock(connection, owner) if owner.scope else None
+            cart = cart or Cart(await repository.create(connection, owner.customer_id))
             _refuse_too_much(cart, entry, quantity)
             await repository.add_item(connection, cart.id, entry, quantity)
-            view = CartView.of(await repository.find(connection, cart.id))
+            view = CartView.of(await repository.find(connection, Owner(owner.customer_id, cart.id)))
             await claim.store(connection, 201, view.model_dump(mode="json"))
-            return cart.id, view
+            return view
 
-    async def change(self, cart_id: str | None, item_id: str, quantity: int) -> CartView:
+    async def change(self, owner: Owner, item_id: str, quantity: int) -> CartView:
         """Sets a line's quantity. Raises `NotFound`."""
         async with self._database.transaction("change cart") as connection:
-            claim = await idempotency.claim(connection, cart_id or "nobody")
-            cart = await self._own(connection, cart_id, item_id)
+            claim = await idempotency.claim(connection, owner.scope or "nobody")
+            cart = await self._own(connection, owner, item_id)
             if not await repository.change_item(connection, cart.id, item_id, quantity):
                 raise NotFound
-            view = CartView.of(await repository.find(connection, cart.id))
+            view = CartView.of(await repository.find(connection, owner))
             await claim.store(connection, 200, view.model_dump(mode="json"))
             return view
 
-    async def remove(self, cart_id: str | None, item_id: str) -> CartView:
+    async def remove(self, owner: Owner, item_id: str) -> CartView:
         """Takes a line out. Raises `NotFound`."""
         async with self._database.transaction("remove from cart") as connection:
-            cart = await self._own(connection, cart_id, item_id)
+            cart = await self._own(connection, owner, item_id)
             if not await repository.remove_item(connection, cart.id, item_id):
                 raise NotFound
-            return CartView.of(await repository.find(connection, cart.id))
+            return CartView.of(await repository.find(connection, owner))
 
-    async def clear(self, cart_id: str | None) -> None:
+    async def clear(self, owner: Owner) -> None:
         """Takes everything out."""
-        if cart_id is None:
+        if not owner.scope:
             return
         async with self._database.transaction("clear cart") as connection:
-            if await repository.lock(connection, cart_id):
-                await repository.clear(connection, cart_id)
+            if cart := await repository.lock(connection, owner):
+                await repository.clear(connection, cart.id)
 
-    async def _own(self, connection: Connection, cart_id: str | None, item_id: str) -> Cart:
-        cart = await repository.lock(connection, cart_id) if cart_id and is_id(item_id) else None
+    async def merge(self, owner: Owner) -> CartView:
+        """Moves the cart a customer filled as a guest into the customer's own; the second call finds nothing to move.
+
+        A guest's cart whose order waits for payment stays what it is: it ends with that order. Raises `CartFull`.
+        """
+        async with self._database.transaction("merge carts") as connection:
+            claim = await idempotency.claim(connection, owner.scope)
+            guest = await repository.lock(connection, Owner(cart_id=owner.cart_id)) if owner.cart_id else None
+            if guest and guest.items and await orders.live_of_cart(connection, guest.id) is None:
+                await self._move(connection, guest, owner)
+            view = CartView.of(await repository.find(connection, owner))
+            await claim.store(connection, 200, view.model_dump(mode="json"))
+            return view
+
+    async def _move(self, connection: Connection, guest: Cart, owner: Owner) -> None:
+        cart = await repository.lock(connection, owner)
+        cart = cart or Cart(await repository.create(connection, owner.customer_id))
+        if len({*cart.quantities(), *guest.quantities()}) > _MAX_MERGED:
+            raise CartFull(f"Together the two carts hold more than {_MAX_MERGED} products.")
+        if cart.items and cart.currency != guest.currency:
+            raise CartFull(f"A cart holds one currency: {cart.currency} here, {guest.currency} there.")
+        await repository.merge(connection, guest.id, cart.id, MAX_QUANTITY)
+
+    async def _own(self, connection: Connection, owner: Owner, item_id: str) -> Cart:
+        cart = await repository.lock(connection, owner) if owner.scope and is_id(item_id) else None
         if cart is None:
             raise NotFound
         return cart
@@ -100,7 +127,9 @@ def _is_current(item: CartItem, entry: CatalogEntry | None) -> bool:
 
 def _refuse_too_much(cart: Cart, entry: CatalogEntry, quantity: int) -> None:
     pieces = cart.quantities()
-    if pieces.get(entry.variant_id, 0) + quantity > _MAX_QUANTITY:
-        raise ValidationFailed([FieldError("/quantity", f"a cart holds at most {_MAX_QUANTITY} of one product")])
+    if pieces.get(entry.variant_id, 0) + quantity > MAX_QUANTITY:
+        raise ValidationFailed([FieldError("/quantity", f"a cart holds at most {MAX_QUANTITY} of one product")])
     if entry.variant_id not in pieces and len(pieces) >= _MAX_LINES:
         raise ValidationFailed([FieldError("/variant_id", f"a cart holds at most {_MAX_LINES} products")])
+    if cart.items and entry.currency != cart.currency:
+        raise ValidationFailed([FieldError("/variant_id", f"is sold in {entry.currency}, the cart in {cart.currency}")])

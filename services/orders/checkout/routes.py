@@ -1,7 +1,7 @@
 """The checkout over HTTP."""
 
-from reliability.asgi import Answer, Call, Endpoint, KeyRule, refuse_foreign_origin
-from services.orders.cart.cookie import CART_COOKIE, Signer
+from reliability.asgi import Answer, Call, Endpoint, KeyRule
+from services.orders.cart.owners import Owners
 from services.orders.checkout.domain import Details
 from services.orders.checkout.schemas import CheckoutView, PlaceOrder, TokenQuery
 from services.orders.checkout.service import CheckoutService
@@ -12,10 +12,9 @@ __all__ = ["CheckoutRoutes"]
 class CheckoutRoutes:
     """Decode, call, encode."""
 
-    def __init__(self, service: CheckoutService, signer: Signer, public_url: str) -> None:
+    def __init__(self, service: CheckoutService, owners: Owners) -> None:
         self._service = service
-        self._signer = signer
-        self._public_url = public_url
+        self._owners = owners
 
     def endpoints(self) -> list[Endpoint]:
         """The table."""
@@ -34,12 +33,10 @@ class CheckoutRoutes:
         ]
 
     async def _place(self, call: Call) -> Answer:
-        cookie = call.request.cookies.get(CART_COOKIE)
-        if cookie:
-            refuse_foreign_origin(call.request, self._public_url)
+        owner = await self._owners.of(call.request)
         order: PlaceOrder = call.body
         details = Details(order.email, order.shipping_address.model_dump(), order.shipping_method, order.note or "")
-        return Answer(await self._service.place(self._signer.read_cart(cookie), details), status=201)
+        return Answer(await self._service.place(owner, details), status=201)
 
     async def _show(self, call: Call) -> Answer:
         return Answer(await self._service.show(call.path("id"), call.query.token))

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, EmailStr, Field, StringConstrain
 
 from services.orders.cart.schemas import MoneyView
 from services.orders.checkout.domain import ShippingMethod
-from services.orders.order.domain import Order
+from services.orders.order.domain import Order, OrderLine
 
 __all__ = ["CheckoutView", "PlaceOrder", "TokenQuery"]
 
@@ -74,6 +74,18 @@ class CheckoutItem(BaseModel):
     unit_price: MoneyView
     line_total: MoneyView
 
+    @classmethod
+    def of(cls, line: OrderLine, currency: str) -> "CheckoutItem":
+        """The view of a line."""
+        return cls(
+            variant_id=line.variant_id,
+            sku=line.sku,
+            title=line.title,
+            quantity=line.quantity,
+            unit_price=MoneyView(amount=line.unit_price, currency=currency),
+            line_total=MoneyView(amount=line.line_total, currency=currency),
+        )
+
 
 class PaymentView(BaseModel):
     """What Stripe.js needs."""
@@ -113,17 +125,7 @@ class CheckoutView(BaseModel):
             order_number=order.number,
             checkout_token=token,
             status=order.status,
-            items=[
-                CheckoutItem(
-                    variant_id=line.variant_id,
-                    sku=line.sku,
-                    title=line.title,
-                    quantity=line.quantity,
-                    unit_price=money(line.unit_price),
-                    line_total=money(line.line_total),
-                )
-                for line in order.lines
-            ],
+            items=[CheckoutItem.of(line, order.currency) for line in order.lines],
             subtotal=money(order.subtotal),
             discount=money(order.discount),
             shipping=money(order.shipping),

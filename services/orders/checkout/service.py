@@ -21,14 +21,14 @@ from reliability.ids import is_id
 from reliability.postgres import Connection, Database
 from services.orders.cart import repository as carts
 from services.orders.cart.cookie import Signer
-from services.orders.cart.domain import Cart, CatalogEntry
+from services.orders.cart.domain import Cart, CatalogEntry, Owner
 from services.orders.catalog import Catalog
 from services.orders.checkout.domain import Details, cart_differences, price, price_changes, shortages
 from services.orders.checkout.schemas import CheckoutView
 from services.orders.errors import CartChanged, CartEmpty, CheckoutClosed, OutOfStock, PriceChanged
 from services.orders.order import repository as orders
-from services.orders.order.domain import Order, OrderLine, OrderStatus, StockState
-from services.orders.order.service import OrderService
+from services.orders.order.cancellation import CancellationService
+from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, StockState
 from services.orders.payments import Payments
 
 __all__ = ["CheckoutService"]
@@ -46,28 +46,28 @@ class CheckoutService:
         database: Database,
         catalog: Catalog,
         payments: Payments,
-        order_service: OrderService,
+        cancellation: CancellationService,
         signer: Signer,
         hold_ttl: int,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._payments = payments
-        self._orders = order_service
+        self._cancellation = cancellation
         self._signer = signer
         self._hold_ttl = hold_ttl
 
-    async def place(self, cart_id: str | None, details: Details) -> CheckoutView:
+    async def place(self, owner: Owner, details: Details) -> CheckoutView:
         """Orders what is in the cart; the same answer however often it is asked.
 
         Raises `CartEmpty`, `OutOfStock`, `PriceChanged`, `CartChanged`, `CheckoutClosed`.
         """
-        claim, cart, order = await self._begin(cart_id, details)
+        claim, cart, order = await self._begin(owner, details)
         crash_point("checkout.claimed")
         try:
             if order is None:
                 entries = await self._catalog.entries(cart.quantities())
-                order = await self._order(claim, cart, details, entries)
+                order = await self._order(claim, owner, cart, details, entries)
                 crash_point("checkout.ordered")
             view = await self._prepare(claim, order)
         except Exception:
@@ -77,15 +77,15 @@ class CheckoutService:
         crash_point("checkout.not_answered")
         return view
 
-    async def _begin(self, cart_id: str | None, details: Details) -> tuple[Claim, Cart, Order | None]:
+    async def _begin(self, owner: Owner, details: Details) -> tuple[Claim, Cart, Order | None]:
         """Phase 1. The order is there already when an earlier attempt, or another key, came further."""
         async with self._database.transaction("claim checkout") as connection:
-            claim = await idempotency.claim(connection, cart_id or "nobody", lease_seconds=_LEASE_SECONDS)
+            claim = await idempotency.claim(connection, owner.scope or "nobody", lease_seconds=_LEASE_SECONDS)
             if claim.recovery_point == ORDERED:
                 order = await orders.find(connection, claim.data["order_id"])
                 if order is not None:
                     return claim, Cart(order.cart_id), order
-            cart = await carts.find(connection, cart_id) if cart_id else None
+            cart = await carts.find(connection, owner) if owner.scope else None
             if cart is None or not cart.items:
                 raise CartEmpty("Put something into the cart first.")
             return claim, cart, await self._live_order(connection, cart, details)
@@ -103,19 +103,21 @@ class CheckoutService:
             )
         return order
 
-    async def _order(self, claim: Claim, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
+    async def _order(
+        self, claim: Claim, owner: Owner, cart: Cart, details: Details, entries: dict[str, CatalogEntry]
+    ) -> Order:
         """Phase 2: the order is written, unless another request on this cart was first."""
         missing, moved = shortages(cart, entries), price_changes(cart, entries)
         if missing or moved:
             await self._refuse(claim, OutOfStock(changes=missing) if missing else PriceChanged(changes=moved))
         async with self._database.transaction("place order") as connection:
-            now = await carts.lock(connection, cart.id)
-            if now is None or now.items != cart.items:
+            now = await carts.lock(connection, owner)
+            if now is None or now != cart:
                 differences = cart_differences(cart.quantities(), now.quantities() if now else {})
                 raise CartChanged("The cart changed while the order was being placed.", changes=differences)
             order = await self._live_order(connection, now, details)
             if order is None:
-                order_id = await orders.insert(connection, _new_order(now, details, entries), self._hold_ttl)
+                order_id = await orders.insert(connection, _new_order(owner, now, details, entries), self._hold_ttl)
                 await jobs.enqueue(
                     connection,
                     "expire_order",
@@ -169,10 +171,10 @@ class CheckoutService:
         """
         match problem.code:
             case OutOfStock.code:
-                await self._orders.cancel(order, problem.code)
+                await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
                 await self._refuse(claim, OutOfStock(problem.detail, **problem.extensions))
             case "amount_refused":
-                await self._orders.cancel(order, problem.code)
+                await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
                 await self._refuse(claim, problem)
             case "hold_released" | "payment_cancelled":
                 await self._refuse(claim, CheckoutClosed("This checkout was cancelled; place the order anew."))
@@ -195,24 +197,11 @@ class CheckoutService:
         Raises `NotFound`, `PaymentInProgress`, `CheckoutClosed`.
         """
         self._check(order_id, token)
-        async with self._database.transaction("claim cancellation") as connection:
-            claim = await idempotency.claim(connection, order_id, lease_seconds=_LEASE_SECONDS)
-            order = await orders.find(connection, order_id)
-            if order is None:
-                raise NotFound
-        try:
-            if order.status is OrderStatus.PENDING:
-                await self._orders.cancel(order, "cancelled by the customer")
-            elif order.status is not OrderStatus.CANCELLED:
-                raise CheckoutClosed("The order is paid; it can no longer be cancelled here.")
-        except Exception:
-            async with self._database.transaction("forget key") as connection:
-                await claim.forget(connection)  # what was refused may be asked again; what was done is found done
-            raise
-        async with self._database.transaction("answer cancellation") as connection:
-            view = self._view(await orders.find(connection, order_id) or order)
-            await claim.store(connection, 200, view.model_dump(mode="json"))
-        return view
+
+        async def view(_connection: Connection, order: Order) -> CheckoutView:
+            return self._view(order)
+
+        return await self._cancellation.by_customer(order_id, view)
 
     async def _find(self, order_id: str, token: str) -> Order:
         self._check(order_id, token)
@@ -237,9 +226,16 @@ def _details_changed(order: Order, details: Details) -> list[dict[str, str]]:
     return [{"field": name} for name, was, now in zip(names, ordered, wanted, strict=True) if was != now]
 
 
-def _new_order(cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
+def _new_order(owner: Owner, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
     lines = tuple(
-        OrderLine(item.variant_id, entries[item.variant_id].sku, item.title, item.quantity, item.unit_price)
+        OrderLine(
+            item.variant_id,
+            entries[item.variant_id].sku,
+            item.title,
+            item.quantity,
+            item.unit_price,
+            entries[item.variant_id].category,
+        )
         for item in cart.items
     )
     amounts = price(lines, details.shipping_method)
@@ -264,4 +260,6 @@ def _new_order(cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -
         client_secret=None,
         correlation_id=correlation_id(),
         lines=lines,
+        customer_id=owner.customer_id,
+        created_at=datetime.max.replace(tzinfo=UTC),
     )

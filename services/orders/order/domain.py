@@ -1,6 +1,7 @@
 """An order, its states, and what money does to it.
 
-pending ──payment──> paid ──all money back──> refunded
+pending ──payment──> paid ──sent──> fulfilled
+│                     └────────────────┴──some money back──> partially_refunded ──all──> refunded
 └──cancel, expiry (once Stripe confirmed)──> cancelled
 """
 
@@ -9,7 +10,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
-__all__ = ["Order", "OrderLine", "OrderStatus", "PaymentOutcome", "StockState", "outcome_of_payment"]
+__all__ = [
+    "Actor",
+    "Event",
+    "Order",
+    "OrderLine",
+    "OrderStatus",
+    "PaymentOutcome",
+    "StockState",
+    "outcome_of_payment",
+]
 
 
 class OrderStatus(StrEnum):
@@ -17,7 +27,9 @@ class OrderStatus(StrEnum):
 
     PENDING = "pending"
     PAID = "paid"
+    FULFILLED = "fulfilled"
     CANCELLED = "cancelled"
+    PARTIALLY_REFUNDED = "partially_refunded"
     REFUNDED = "refunded"
 
 
@@ -37,6 +49,26 @@ class PaymentOutcome(StrEnum):
     REFUND = "refund"
 
 
+class Actor(StrEnum):
+    """Who changed an order, in its timeline; staff are named by `staff:<id>`."""
+
+    CUSTOMER = "customer"
+    PAYMENTS = "payments"
+    CLOCK = "clock"
+    ORDERS = "orders"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of an order's timeline."""
+
+    status: str
+    reason: str
+    actor: str
+    correlation_id: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class OrderLine:
     """Pieces of one variant, at the price they were sold for, in minor units."""
@@ -46,6 +78,7 @@ class OrderLine:
     title: str
     quantity: int
     unit_price: int
+    category: str = ""
 
     @property
     def line_total(self) -> int:
@@ -77,6 +110,8 @@ class Order:
     client_secret: str | None
     correlation_id: str
     lines: tuple[OrderLine, ...]
+    customer_id: str | None
+    created_at: datetime
 
     def quantities(self) -> dict[str, int]:
         """Pieces by variant."""
@@ -88,7 +123,13 @@ def outcome_of_payment(status: OrderStatus) -> PaymentOutcome:
     match status:
         case OrderStatus.PENDING:
             return PaymentOutcome.APPLIED
-        case OrderStatus.PAID | OrderStatus.CANCELLED | OrderStatus.REFUNDED:
+        case (
+            OrderStatus.PAID
+            | OrderStatus.FULFILLED
+            | OrderStatus.CANCELLED
+            | OrderStatus.PARTIALLY_REFUNDED
+            | OrderStatus.REFUNDED
+        ):
             return PaymentOutcome.REFUND
         case _:
             assert_never(status)

@@ -1,16 +1,18 @@
 """The jobs of an order."""
 
 from reliability.jobs import Worker
+from services.orders.order.cancellation import CancellationService
 from services.orders.order.service import OrderService
+from services.orders.refund.service import RefundService
 
 __all__ = ["register"]
 
 
-def register(worker: Worker, service: OrderService) -> None:
+def register(worker: Worker, service: OrderService, cancellation: CancellationService, refunds: RefundService) -> None:
     """Makes the handlers known."""
     worker.handle("commit_stock", service.commit_stock)
     worker.handle("send_confirmation", service.send_confirmation)
-    worker.handle("refund_payment", service.refund_payment)
-    worker.handle("send_refund_notice", service.send_refund_notice)
-    worker.handle("expire_order", service.expire)
-    worker.handle("release_stock", service.release_stock)
+    worker.handle("refund_payment", refunds.refund_payment)
+    worker.handle("send_refund_notice", refunds.send_notice)
+    worker.handle("expire_order", cancellation.expire)
+    worker.handle("release_stock", cancellation.release_stock)

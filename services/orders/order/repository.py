@@ -6,21 +6,24 @@ from datetime import datetime
 import asyncpg
 
 from reliability.context import correlation_id
+from reliability.errors import NotFound
 from reliability.postgres import Connection
-from services.orders.order.domain import Order, OrderLine, OrderStatus, PaymentOutcome, StockState
+from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
 
 __all__ = [
     "NewPayment",
     "Summary",
+    "applied_payment",
     "cancel",
     "find",
     "find_payment",
+    "get",
     "insert",
     "live_of_cart",
     "mark_paid",
     "note",
+    "of_customer",
     "record_payment",
-    "record_refund",
     "set_hold",
     "set_intent",
     "set_stock",
@@ -30,35 +33,35 @@ __all__ = [
 _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
-       o.client_secret, o.correlation_id,
-       (SELECT jsonb_agg(to_jsonb(l) - 'order_id' - 'line_total' ORDER BY l.title, l.variant_id)
+       o.client_secret, o.correlation_id, o.customer_id::text, o.created_at,
+       (SELECT jsonb_agg(to_jsonb(l) - '{order_id,line_total}'::text[] ORDER BY l.title, l.variant_id)
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
 """
 _INSERT = """
 WITH placed AS (
     INSERT INTO orders (cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount, shipping,
-                        tax, total, hold_expires_at, correlation_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13)
+                        tax, total, hold_expires_at, correlation_id, customer_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14)
     RETURNING id),
 line AS (
-    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total)
-    SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price
-      FROM placed, unnest($14::uuid[], $15::text[], $16::text[], $17::bigint[], $18::bigint[])
-           AS l (variant_id, sku, title, quantity, unit_price)),
+    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category)
+    SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price, l.category
+      FROM placed, unnest($15::uuid[], $16::text[], $17::text[], $18::bigint[], $19::bigint[], $20::text[])
+           AS l (variant_id, sku, title, quantity, unit_price, category)),
 event AS (
-    INSERT INTO order_events (order_id, status, reason, correlation_id)
-    SELECT id, 'pending', 'checkout', $13 FROM placed)
+    INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
+    SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed)
 SELECT id::text FROM placed
 """
-_NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id) VALUES ($1, $2, $3, $4)"
+_NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id, actor) VALUES ($1, $2, $3, $4, $5)"
 _SUMMARY = """
 SELECT (SELECT count(*) FROM orders WHERE created_at >= $1) AS orders,
        (SELECT count(*) FROM orders WHERE status = 'pending') AS pending,
        (SELECT count(*) FROM jobs WHERE state = 'parked') AS dead_letters,
        (SELECT coalesce(jsonb_object_agg(currency, amount), '{}')
           FROM (SELECT currency, sum(total) AS amount FROM orders
-                 WHERE paid_at >= $1 AND status = 'paid' GROUP BY currency) AS paid) AS revenue
+                 WHERE paid_at >= $1 AND status <> 'refunded' GROUP BY currency) AS paid) AS revenue
 """
 
 
@@ -96,10 +99,41 @@ async def find(connection: Connection, order_id: str, *, lock: bool = False) -> 
     return _order(row) if row else None
 
 
+async def get(connection: Connection, order_id: str) -> Order:
+    """An order that must be there. Raises `NotFound`."""
+    order = await find(connection, order_id)
+    if order is None:
+        raise NotFound(f"There is no order {order_id}.")
+    return order
+
+
+async def applied_payment(connection: Connection, order_id: str) -> NewPayment | None:
+    """The money that paid an order; not always of the intent the checkout showed."""
+    row = await connection.fetchrow(
+        """
+        SELECT payment_intent_id, order_id::text, amount, currency FROM order_payments
+         WHERE order_id = $1 AND outcome = 'applied'
+        """,
+        order_id,
+    )
+    return NewPayment(**row) if row else None
+
+
 async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
     """The cart's order that is not cancelled; there is one at most."""
     row = await connection.fetchrow(f"{_ORDER} WHERE o.cart_id = $1 AND o.status <> 'cancelled'", cart_id)
     return _order(row) if row else None
+
+
+async def of_customer(connection: Connection, customer_id: str, after: str | None, limit: int) -> list[Order]:
+    """Up to `limit` orders of a customer, newest first, from behind the order `after`."""
+    rows = await connection.fetch(
+        f"{_ORDER} WHERE o.customer_id = $1 AND ($2::uuid IS NULL OR o.id < $2) ORDER BY o.id DESC LIMIT $3",
+        customer_id,
+        after,
+        limit,
+    )
+    return [_order(row) for row in rows]
 
 
 async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
@@ -120,18 +154,22 @@ async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
             order.total,
             ttl_seconds,
             order.correlation_id,
+            order.customer_id,
             [line.variant_id for line in order.lines],
             [line.sku for line in order.lines],
             [line.title for line in order.lines],
             [line.quantity for line in order.lines],
             [line.unit_price for line in order.lines],
+            [line.category for line in order.lines],
         )
     )
 
 
-async def note(connection: Connection, order_id: str, status: OrderStatus, reason: str) -> None:
+async def note(
+    connection: Connection, order_id: str, status: OrderStatus, reason: str, actor: str = Actor.ORDERS
+) -> None:
     """Adds to the timeline."""
-    await connection.execute(_NOTE, order_id, status, reason, correlation_id())
+    await connection.execute(_NOTE, order_id, status, reason, correlation_id(), actor)
 
 
 async def set_intent(connection: Connection, order_id: str, payment_intent_id: str, client_secret: str) -> None:
@@ -154,14 +192,14 @@ async def set_stock(connection: Connection, order_id: str, stock: StockState) ->
     await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1", order_id, stock)
 
 
-async def cancel(connection: Connection, order_id: str, reason: str) -> bool:
+async def cancel(connection: Connection, order_id: str, reason: str, actor: str) -> bool:
     """Pending to cancelled; False when it was not pending."""
     status = await connection.execute(
         "UPDATE orders SET status = 'cancelled', stock = 'released' WHERE id = $1 AND status = 'pending'", order_id
     )
     if status != "UPDATE 1":
         return False
-    await note(connection, order_id, OrderStatus.CANCELLED, reason)
+    await note(connection, order_id, OrderStatus.CANCELLED, reason, actor)
     return True
 
 
@@ -170,7 +208,7 @@ async def mark_paid(connection: Connection, order_id: str) -> None:
     await connection.execute(
         "UPDATE orders SET status = 'paid', paid_at = now() WHERE id = $1 AND status = 'pending'", order_id
     )
-    await note(connection, order_id, OrderStatus.PAID, "payment arrived")
+    await note(connection, order_id, OrderStatus.PAID, "payment arrived", Actor.PAYMENTS)
 
 
 async def find_payment(connection: Connection, payment_intent_id: str) -> PaymentOutcome | None:
@@ -193,33 +231,6 @@ async def record_payment(connection: Connection, payment: NewPayment, outcome: P
         payment.currency,
         outcome,
     )
-
-
-async def record_refund(connection: Connection, refund_id: str, order_id: str, amount: int, currency: str) -> bool:
-    """Records money that went back; False when it was recorded before. All of it back makes the order refunded."""
-    inserted = await connection.execute(
-        """
-        INSERT INTO order_refunds (refund_id, order_id, amount, currency) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
-        """,
-        refund_id,
-        order_id,
-        amount,
-        currency,
-    )
-    if inserted != "INSERT 0 1":
-        return False
-    refunded = await connection.execute(
-        """
-        UPDATE orders SET status = 'refunded'
-         WHERE id = $1 AND status = 'paid'
-           AND (SELECT sum(amount) FROM order_refunds WHERE order_id = $1)
-               >= (SELECT sum(amount) FROM order_payments WHERE order_id = $1)
-        """,
-        order_id,
-    )
-    if refunded == "UPDATE 1":
-        await note(connection, order_id, OrderStatus.REFUNDED, "all money went back")
-    return True
 
 
 async def summary(connection: Connection, since: datetime) -> Summary:

@@ -80,6 +80,7 @@ class Variant(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The variant's id."""
     sku: _builtins.str
@@ -90,6 +91,8 @@ class Variant(_message.Message):
     """Product and variant title in one line."""
     available: _builtins.int
     """Pieces that can still be sold: on hand minus held."""
+    category: _builtins.str
+    """The slug of the product's category."""
     @_builtins.property
     def price(self) -> _money_pb2.Money:
         """Today's price of one piece."""
@@ -103,10 +106,11 @@ class Variant(_message.Message):
         title: _builtins.str = ...,
         price: _money_pb2.Money | None = ...,
         available: _builtins.int = ...,
+        category: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "id", b"id", "price", b"price", "product_id", b"product_id", "sku", b"sku", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "category", b"category", "id", b"id", "price", b"price", "product_id", b"product_id", "sku", b"sku", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

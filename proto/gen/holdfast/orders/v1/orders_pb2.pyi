@@ -108,10 +108,13 @@ class RecordRefundRequest(_message.Message):
     REFUND_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    PAYMENT_INTENT_ID_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
     """Stripe's id of the refund."""
     order_id: _builtins.str
     """The order whose money went back."""
+    payment_intent_id: _builtins.str
+    """Stripe's id of the payment it came from; without it, of the payment that paid the order."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What went back."""
@@ -122,10 +125,11 @@ class RecordRefundRequest(_message.Message):
         refund_id: _builtins.str = ...,
         order_id: _builtins.str = ...,
         amount: _money_pb2.Money | None = ...,
+        payment_intent_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "refund_id", b"refund_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "payment_intent_id", b"payment_intent_id", "refund_id", b"refund_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,6 +151,127 @@ class RecordRefundResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordRefundResponse: _TypeAlias = RecordRefundResponse  # noqa: Y015
+
+@_typing.final
+class RecordRefundFailedRequest(_message.Message):
+    """The refund that failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """Stripe's id of the refund."""
+    order_id: _builtins.str
+    """The order whose money was to go back."""
+    reason: _builtins.str
+    """Stripe's word on why."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What was to go back."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order_id", b"order_id", "reason", b"reason", "refund_id", b"refund_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRefundFailedRequest: _TypeAlias = RecordRefundFailedRequest  # noqa: Y015
+
+@_typing.final
+class RecordRefundFailedResponse(_message.Message):
+    """Nothing is said about it but that it is recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRefundFailedResponse: _TypeAlias = RecordRefundFailedResponse  # noqa: Y015
+
+@_typing.final
+class GetPayableOrderRequest(_message.Message):
+    """Which order, and who wants to pay it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    customer_id: _builtins.str
+    """The customer that is signed in."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "order_id", b"order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPayableOrderRequest: _TypeAlias = GetPayableOrderRequest  # noqa: Y015
+
+@_typing.final
+class GetPayableOrderResponse(_message.Message):
+    """The order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_NUMBER_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    HOLD_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    order_number: _builtins.str
+    """What people call it."""
+    email: _builtins.str
+    """Where mail about it goes."""
+    status: _builtins.str
+    """"pending" when it can be paid."""
+    @_builtins.property
+    def total(self) -> _money_pb2.Money:
+        """What is owed while it is pending."""
+
+    @_builtins.property
+    def hold_expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Until when its stock is promised."""
+
+    def __init__(
+        self,
+        *,
+        order_number: _builtins.str = ...,
+        total: _money_pb2.Money | None = ...,
+        email: _builtins.str = ...,
+        status: _builtins.str = ...,
+        hold_expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_expires_at", b"hold_expires_at", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "hold_expires_at", b"hold_expires_at", "order_number", b"order_number", "status", b"status", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPayableOrderResponse: _TypeAlias = GetPayableOrderResponse  # noqa: Y015
 
 @_typing.final
 class GetSummaryRequest(_message.Message):

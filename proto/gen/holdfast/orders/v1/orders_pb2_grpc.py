@@ -45,6 +45,16 @@ class OrdersServiceStub:
                 request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundRequest.SerializeToString,
                 response_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundResponse.FromString,
                 _registered_method=True)
+        self.RecordRefundFailed = channel.unary_unary(
+                '/holdfast.orders.v1.OrdersService/RecordRefundFailed',
+                request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedRequest.SerializeToString,
+                response_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedResponse.FromString,
+                _registered_method=True)
+        self.GetPayableOrder = channel.unary_unary(
+                '/holdfast.orders.v1.OrdersService/GetPayableOrder',
+                request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderRequest.SerializeToString,
+                response_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderResponse.FromString,
+                _registered_method=True)
         self.GetSummary = channel.unary_unary(
                 '/holdfast.orders.v1.OrdersService/GetSummary',
                 request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryRequest.SerializeToString,
@@ -71,6 +81,22 @@ class OrdersServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordRefundFailed(self, request, context):
+        """Tells that a refund failed after all. Takes back what RecordRefund booked under the same id,
+        and keeps it from being booked when it comes later. Unique by refund.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPayableOrder(self, request, context):
+        """A customer's order as somebody must see it who wants to let them pay it. NOT_FOUND for an
+        order of somebody else's; answers also orders that are paid or cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSummary(self, request, context):
         """Figures for the dashboard.
         """
@@ -90,6 +116,16 @@ def add_OrdersServiceServicer_to_server(servicer, server):
                     servicer.RecordRefund,
                     request_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundRequest.FromString,
                     response_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundResponse.SerializeToString,
+            ),
+            'RecordRefundFailed': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordRefundFailed,
+                    request_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedRequest.FromString,
+                    response_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedResponse.SerializeToString,
+            ),
+            'GetPayableOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPayableOrder,
+                    request_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderRequest.FromString,
+                    response_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderResponse.SerializeToString,
             ),
             'GetSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSummary,
@@ -152,6 +188,60 @@ class OrdersService:
             '/holdfast.orders.v1.OrdersService/RecordRefund',
             holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundRequest.SerializeToString,
             holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordRefundFailed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.orders.v1.OrdersService/RecordRefundFailed',
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedRequest.SerializeToString,
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.RecordRefundFailedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPayableOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.orders.v1.OrdersService/GetPayableOrder',
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderRequest.SerializeToString,
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.GetPayableOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,14 @@ class OrdersServiceStub:
     """
     RecordRefund: _grpc.UnaryUnaryMultiCallable[_orders_pb2.RecordRefundRequest, _orders_pb2.RecordRefundResponse]
     """Tells that a refund of an order's money went through. Unique by refund."""
+    RecordRefundFailed: _grpc.UnaryUnaryMultiCallable[_orders_pb2.RecordRefundFailedRequest, _orders_pb2.RecordRefundFailedResponse]
+    """Tells that a refund failed after all. Takes back what RecordRefund booked under the same id,
+    and keeps it from being booked when it comes later. Unique by refund.
+    """
+    GetPayableOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetPayableOrderRequest, _orders_pb2.GetPayableOrderResponse]
+    """A customer's order as somebody must see it who wants to let them pay it. NOT_FOUND for an
+    order of somebody else's; answers also orders that are paid or cancelled.
+    """
     GetSummary: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetSummaryRequest, _orders_pb2.GetSummaryResponse]
     """Figures for the dashboard."""
 
@@ -53,6 +61,14 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     """
     RecordRefund: _aio.UnaryUnaryMultiCallable[_orders_pb2.RecordRefundRequest, _orders_pb2.RecordRefundResponse]  # type: ignore[assignment]
     """Tells that a refund of an order's money went through. Unique by refund."""
+    RecordRefundFailed: _aio.UnaryUnaryMultiCallable[_orders_pb2.RecordRefundFailedRequest, _orders_pb2.RecordRefundFailedResponse]  # type: ignore[assignment]
+    """Tells that a refund failed after all. Takes back what RecordRefund booked under the same id,
+    and keeps it from being booked when it comes later. Unique by refund.
+    """
+    GetPayableOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetPayableOrderRequest, _orders_pb2.GetPayableOrderResponse]  # type: ignore[assignment]
+    """A customer's order as somebody must see it who wants to let them pay it. NOT_FOUND for an
+    order of somebody else's; answers also orders that are paid or cancelled.
+    """
     GetSummary: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetSummaryRequest, _orders_pb2.GetSummaryResponse]  # type: ignore[assignment]
     """Figures for the dashboard."""
 
@@ -76,6 +92,26 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.RecordRefundResponse, _abc.Awaitable[_orders_pb2.RecordRefundResponse]]:
         """Tells that a refund of an order's money went through. Unique by refund."""
+
+    @_abc_1.abstractmethod
+    def RecordRefundFailed(
+        self,
+        request: _orders_pb2.RecordRefundFailedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.RecordRefundFailedResponse, _abc.Awaitable[_orders_pb2.RecordRefundFailedResponse]]:
+        """Tells that a refund failed after all. Takes back what RecordRefund booked under the same id,
+        and keeps it from being booked when it comes later. Unique by refund.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPayableOrder(
+        self,
+        request: _orders_pb2.GetPayableOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.GetPayableOrderResponse, _abc.Awaitable[_orders_pb2.GetPayableOrderResponse]]:
+        """A customer's order as somebody must see it who wants to let them pay it. NOT_FOUND for an
+        order of somebody else's; answers also orders that are paid or cancelled.
+        """
 
     @_abc_1.abstractmethod
     def GetSummary(

@@ -1,0 +1,1 @@
+"""What a customer has bought: orders, spending, buying it again."""

@@ -1,0 +1,99 @@
+"""Ending an order that was not paid. Stripe is asked first, and only its word ends the order."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from holdfast.payments.v1 import payments_pb2
+from reliability import idempotency, jobs
+from reliability.crash_points import crash_point
+from reliability.errors import NotFound
+from reliability.jobs import Job, Snooze
+from reliability.postgres import Connection, Database
+from services.orders.catalog import Catalog
+from services.orders.errors import CheckoutClosed, PaymentInProgress
+from services.orders.order import repository
+from services.orders.order.domain import Actor, Order, OrderStatus
+from services.orders.payments import Payments
+
+__all__ = ["CancellationService"]
+
+View = TypeVar("View", bound=BaseModel)
+
+_RECHECK_SECONDS = 30.0
+# A little more than a request may take: a retry after a crash need not wait longer than that.
+_LEASE_SECONDS = 10.0
+
+
+class CancellationService:
+    """By the customer, by the clock, or because the checkout failed."""
+
+    def __init__(self, database: Database, catalog: Catalog, payments: Payments, hold_ttl: int) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._payments = payments
+        self._hold_ttl = hold_ttl
+
+    async def cancel(self, order: Order, reason: str, actor: str) -> None:
+        """Ends a pending order. Raises `PaymentInProgress`."""
+        status = await self._payments.cancel_intent(order.id)
+        if status != payments_pb2.INTENT_STATUS_CANCELED:
+            raise PaymentInProgress("The payment is being processed or has gone through; it is too late to cancel.")
+        crash_point("cancel.confirmed_by_stripe")
+        async with self._database.transaction("cancel order") as connection:
+            if await repository.cancel(connection, order.id, reason, actor):
+                await jobs.enqueue(connection, "release_stock", {"order_id": order.id}, unique_key=order.id)
+            crash_point("cancel.not_committed")
+
+    async def by_customer(
+        self,
+        order_id: str,
+        view: Callable[[Connection, Order], Awaitable[View]],
+        *,
+        customer_id: str | None = None,
+    ) -> View:
+        """Ends an order at its customer's wish; the second call finds it ended. The answer is its `view`.
+
+        Raises `NotFound`, also for somebody else's when `customer_id` is given, `PaymentInProgress`, `CheckoutClosed`.
+        """
+        async with self._database.transaction("claim cancellation") as connection:
+            order = await repository.find(connection, order_id)
+            if order is None or (customer_id and order.customer_id != customer_id):
+                raise NotFound
+            claim = await idempotency.claim(connection, order_id, lease_seconds=_LEASE_SECONDS)
+        try:
+            if order.status is OrderStatus.PENDING:
+                await self.cancel(order, "cancelled by the customer", Actor.CUSTOMER)
+            elif order.status is not OrderStatus.CANCELLED:
+                raise CheckoutClosed("The order is paid; it can no longer be cancelled here.")
+        except Exception:
+            async with self._database.transaction("forget key") as connection:
+                await claim.forget(connection)  # what was refused may be asked again; what was done is found done
+            raise
+        async with self._database.transaction("answer cancellation") as connection:
+            answer = await view(connection, await repository.find(connection, order_id) or order)
+            await claim.store(connection, 200, answer.model_dump(mode="json"))
+        return answer
+
+    async def expire(self, job: Job) -> None:
+        """Ends an order nobody paid in time; comes back while its money may still be on the way."""
+        async with self._database.connection() as connection:
+            order = await repository.find(connection, job.payload["order_id"])
+        if order is None or order.status is not OrderStatus.PENDING:
+            return
+        try:
+            await self.cancel(order, "not paid in time", Actor.CLOCK)
+        except PaymentInProgress:
+            expires_at = await self._catalog.extend(order.id, self._hold_ttl)
+            crash_point("expiry.extended_not_noted")
+            async with self._database.transaction("extend hold") as connection:
+                await repository.set_hold(connection, order.id, expires_at)
+            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl)) from None
+
+    async def release_stock(self, job: Job) -> None:
+        """Puts the pieces of a cancelled order back on sale."""
+        await self._catalog.release(job.payload["order_id"])
+        crash_point("release.not_noted")
+        async with self._database.transaction("stock released") as connection:
+            await job.complete(connection)

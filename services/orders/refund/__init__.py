@@ -1,0 +1,1 @@
+"""Money of an order that goes back."""
