@@ -29,6 +29,7 @@ from services.orders.payments import Payments
 from services.orders.refund.service import RefundService
 from services.orders.servicer import OrdersServicer
 from services.orders.settings import OrdersSettings
+from services.orders.tax.rates import RateTable
 
 __all__ = ["build"]
 
@@ -45,7 +46,9 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     order_service = OrderService(database, catalog, notifications)
     refunds = RefundService(database, payments, notifications)
     cancellation = CancellationService(database, catalog, payments, settings.hold_ttl_seconds)
-    checkout = CheckoutService(database, catalog, payments, cancellation, signer, settings.hold_ttl_seconds)
+    checkout = CheckoutService(
+        database, catalog, payments, cancellation, signer, RateTable(database), settings.hold_ttl_seconds
+    )
     jobs.register(runtime.worker, order_service, cancellation, refunds)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")

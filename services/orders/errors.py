@@ -1,8 +1,8 @@
 """What orders refuses, and why.
 
 Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CartFull, CheckoutClosed, PaymentInProgress,
-            AmountMismatch
-Unprocessable ── UnknownVariant
+            AmountMismatch, CouponRefused
+Unprocessable ── UnknownVariant, UnknownCoupon, UnknownRegion, NotShippable
 """
 
 from reliability.errors import Conflict, Unprocessable
@@ -13,9 +13,13 @@ __all__ = [
     "CartEmpty",
     "CartFull",
     "CheckoutClosed",
+    "CouponRefused",
+    "NotShippable",
     "OutOfStock",
     "PaymentInProgress",
     "PriceChanged",
+    "UnknownCoupon",
+    "UnknownRegion",
     "UnknownVariant",
 ]
 
@@ -72,3 +76,27 @@ class UnknownVariant(Unprocessable):
     """No such variant in the catalog."""
 
     code, title = "unknown_variant", "There is no such product variant"
+
+
+class CouponRefused(Conflict):
+    """The coupon does not apply to this cart now; `reason` says why."""
+
+    code, title = "coupon_refused", "The coupon does not apply"
+
+
+class UnknownCoupon(Unprocessable):
+    """No such coupon."""
+
+    code, title = "unknown_coupon", "There is no such coupon"
+
+
+class UnknownRegion(Unprocessable):
+    """The destination does not say enough to know its tax."""
+
+    code, title = "unknown_region", "The region of the address is not known"
+
+
+class NotShippable(Unprocessable):
+    """No tariff for sending this."""
+
+    code, title = "not_shippable", "This cannot be sent there"

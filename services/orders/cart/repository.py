@@ -4,6 +4,7 @@ import asyncpg
 
 from reliability.postgres import Connection
 from services.orders.cart.domain import Cart, CartItem, CatalogEntry, Owner
+from services.orders.coupon import repository as coupons
 
 __all__ = [
     "add_item",
@@ -15,15 +16,14 @@ __all__ = [
     "lock",
     "merge",
     "remove_item",
+    "set_coupon",
     "show_prices",
 ]
 
-_ITEMS = """
-SELECT id::text, variant_id::text, title, quantity, unit_price, currency FROM cart_items WHERE cart_id = $1 ORDER BY id
-"""
 _FIND = """
-SELECT c.id::text AS cart_id, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency
-  FROM carts c LEFT JOIN cart_items i ON i.cart_id = c.id
+SELECT c.id::text AS cart_id, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency,
+       to_jsonb(k) AS coupon
+  FROM carts c LEFT JOIN cart_items i ON i.cart_id = c.id LEFT JOIN coupons k ON k.id = c.coupon_id
  WHERE {} AND c.state = 'open'
  ORDER BY i.id
 """
@@ -48,6 +48,12 @@ UPDATE cart_items SET unit_price = now.unit_price, currency = now.currency, titl
 """
 
 
+_MERGED = """
+WITH guest AS (
+    UPDATE carts SET state = 'merged', merged_into = $2, updated_at = now() WHERE id = $1 RETURNING coupon_id)
+UPDATE carts SET coupon_id = coalesce(carts.coupon_id, guest.coupon_id), updated_at = now()
+  FROM guest WHERE id = $2
+"""
 _MERGE = """
 INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
 SELECT $2, variant_id, title, quantity, unit_price, currency FROM cart_items WHERE cart_id = $1 ORDER BY id
@@ -70,16 +76,18 @@ async def find(connection: Connection, owner: Owner) -> Cart | None:
     """The open cart of somebody, with its items."""
     condition, parameter = _of(owner)
     rows = await connection.fetch(_FIND.format(condition), parameter)
-    return Cart(rows[0]["cart_id"], tuple(_item(row) for row in rows if row["id"])) if rows else None
+    if not rows:
+        return None
+    items = tuple(_item(row) for row in rows if row["id"])
+    return Cart(rows[0]["cart_id"], items, coupons.coupon(rows[0]["coupon"]))
 
 
 async def lock(connection: Connection, owner: Owner) -> Cart | None:
     """The open cart of somebody, with its row locked until the transaction ends."""
     condition, parameter = _of(owner)
-    cart_id = await connection.fetchval(_LOCK.format(condition), parameter)
-    if cart_id is None:
+    if await connection.fetchval(_LOCK.format(condition), parameter) is None:
         return None
-    return Cart(cart_id, tuple(_item(row) for row in await connection.fetch(_ITEMS, cart_id)))
+    return await find(connection, owner)
 
 
 async def create(connection: Connection, customer_id: str | None) -> str:
@@ -90,9 +98,7 @@ async def create(connection: Connection, customer_id: str | None) -> str:
 async def merge(connection: Connection, guest_cart_id: str, cart_id: str, most: int) -> None:
     """Moves a guest's lines into another cart, `most` pieces of one variant at most; the caller holds both locks."""
     await connection.execute(_MERGE, guest_cart_id, cart_id, most)
-    await connection.execute(
-        "UPDATE carts SET state = 'merged', merged_into = $2, updated_at = now() WHERE id = $1", guest_cart_id, cart_id
-    )
+    await connection.execute(_MERGED, guest_cart_id, cart_id)
 
 
 async def add_item(connection: Connection, cart_id: str, entry: CatalogEntry, quantity: int) -> None:
@@ -114,6 +120,11 @@ async def remove_item(connection: Connection, cart_id: str, item_id: str) -> boo
     return await connection.execute("DELETE FROM cart_items WHERE cart_id = $1 AND id = $2", cart_id, item_id) == (
         "DELETE 1"
     )
+
+
+async def set_coupon(connection: Connection, cart_id: str, coupon_id: str | None) -> None:
+    """Puts a coupon into a cart, or takes it out."""
+    await connection.execute("UPDATE carts SET coupon_id = $2, updated_at = now() WHERE id = $1", cart_id, coupon_id)
 
 
 async def clear(connection: Connection, cart_id: str) -> None:

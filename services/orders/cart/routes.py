@@ -7,7 +7,7 @@ from reliability.asgi import Access, Answer, Call, Endpoint
 from services.orders.cart.cookie import Signer
 from services.orders.cart.domain import Owner
 from services.orders.cart.owners import Owners
-from services.orders.cart.schemas import AddItem, CartView, ChangeItem
+from services.orders.cart.schemas import AddItem, CartQuery, CartView, ChangeItem, SetCoupon
 from services.orders.cart.service import CartService
 
 __all__ = ["CartRoutes"]
@@ -24,16 +24,18 @@ class CartRoutes:
     def endpoints(self) -> list[Endpoint]:
         """The table."""
         return [
-            Endpoint("GET", "/api/cart", self._show, answer=CartView),
+            Endpoint("GET", "/api/cart", self._show, query=CartQuery, answer=CartView),
             Endpoint("DELETE", "/api/cart", self._clear, status=204),
             Endpoint("POST", "/api/cart/items", self._add, body=AddItem, answer=CartView, status=201),
             Endpoint("PATCH", "/api/cart/items/{id}", self._change, body=ChangeItem, answer=CartView),
             Endpoint("DELETE", "/api/cart/items/{id}", self._remove, answer=CartView),
+            Endpoint("POST", "/api/cart/coupon", self._set_coupon, body=SetCoupon, answer=CartView),
+            Endpoint("DELETE", "/api/cart/coupon", self._drop_coupon, answer=CartView),
             Endpoint("POST", "/api/cart/merge", self._merge, access=Access.CUSTOMER, answer=CartView),
         ]
 
     async def _show(self, call: Call) -> Answer:
-        return Answer(CartView.of(await self._service.show(await self._owners.of(call.request))))
+        return Answer(await self._service.show(await self._owners.of(call.request), call.query.country))
 
     async def _clear(self, call: Call) -> Answer:
         await self._service.clear(await self._owners.of(call.request))
@@ -59,6 +61,12 @@ class CartRoutes:
 
     async def _remove(self, call: Call) -> Answer:
         return Answer(await self._service.remove(await self._owners.of(call.request), call.path("id")))
+
+    async def _set_coupon(self, call: Call) -> Answer:
+        return Answer(await self._service.set_coupon(await self._owners.of(call.request), call.body.code))
+
+    async def _drop_coupon(self, call: Call) -> Answer:
+        return Answer(await self._service.drop_coupon(await self._owners.of(call.request)))
 
     async def _merge(self, call: Call) -> Answer:
         # The guest's cookie stays: it opens nothing any more, and an order that waits for payment still needs it.

@@ -1,5 +1,7 @@
 """The cart's use cases."""
 
+from datetime import UTC, datetime
+
 from reliability import idempotency
 from reliability.context import client_address
 from reliability.errors import FieldError, NotFound, Unavailable, ValidationFailed
@@ -7,11 +9,22 @@ from reliability.ids import is_id
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from services.orders.cart import repository
-from services.orders.cart.domain import MAX_QUANTITY, Cart, CartItem, CatalogEntry, Owner
-from services.orders.cart.schemas import CartView
+from services.orders.cart.domain import (
+    MAX_QUANTITY,
+    Cart,
+    CartItem,
+    CatalogEntry,
+    Owner,
+    price_changes,
+    shortages,
+)
+from services.orders.cart.schemas import CartCheck, CartView
 from services.orders.catalog import Catalog
-from services.orders.errors import CartFull, UnknownVariant
+from services.orders.coupon import repository as coupons
+from services.orders.coupon.domain import normalise, refusal
+from services.orders.errors import CartEmpty, CartFull, CouponRefused, UnknownCoupon, UnknownVariant
 from services.orders.order import repository as orders
+from services.orders.shipping import HOME
 
 __all__ = ["CartService"]
 
@@ -28,24 +41,28 @@ class CartService:
         self._database = database
         self._catalog = catalog
 
-    async def show(self, owner: Owner) -> Cart | None:
-        """The cart at today's prices, which are recorded as shown; at the last known ones when catalog is away."""
+    async def show(self, owner: Owner, country: str = HOME) -> CartView:
+        """The cart at today's prices, which are recorded as shown, with what changed since it was shown last.
+
+        While catalog is away, at the last known prices, and without a word on stock.
+        """
         if not owner.scope:
-            return None
+            return CartView.of(None, country=country)
         async with self._database.connection() as connection:
             cart = await repository.find(connection, owner)
         if cart is None or not cart.items:
-            return cart
+            return CartView.of(cart, country=country)
         try:
             entries = await self._catalog.entries(cart.quantities())
         except Unavailable:
             _log.warning("cart_shown_without_catalog", cart_id=cart.id)
-            return cart
-        if all(_is_current(item, entries.get(item.variant_id)) for item in cart.items):
-            return cart
-        async with self._database.transaction("show prices") as connection:
-            await repository.show_prices(connection, cart.id, list(entries.values()))
-            return await repository.find(connection, owner)
+            return CartView.of(cart, country=country)
+        check = CartCheck(entries, [*shortages(cart, entries), *price_changes(cart, entries)])
+        if not all(_is_current(item, entries.get(item.variant_id)) for item in cart.items):
+            async with self._database.transaction("show prices") as connection:
+                await repository.show_prices(connection, cart.id, list(entries.values()))
+                cart = await repository.find(connection, owner)
+        return CartView.of(cart, check, country=country)
 
     async def add(self, owner: Owner, variant_id: str, quantity: int) -> CartView:
         """Adds pieces of a variant, in a new cart when there is none. Raises `UnknownVariant`, `CartFull`."""
@@ -112,6 +129,35 @@ class CartService:
         if cart.items and cart.currency != guest.currency:
             raise CartFull(f"A cart holds one currency: {cart.currency} here, {guest.currency} there.")
         await repository.merge(connection, guest.id, cart.id, MAX_QUANTITY)
+
+    async def set_coupon(self, owner: Owner, code: str) -> CartView:
+        """Puts a coupon into the cart. Raises `UnknownCoupon`, `CouponRefused`, `CartEmpty`."""
+        async with self._database.transaction("set coupon") as connection:
+            claim = await idempotency.claim(connection, owner.scope or "nobody")
+            cart = await repository.lock(connection, owner) if owner.scope else None
+            if cart is None or not cart.items:
+                raise CartEmpty("Put something into the cart first.")
+            coupon = await coupons.by_code(connection, normalise(code))
+            if coupon is None:
+                errors = [{"pointer": "/code", "message": "does not exist"}]
+                raise UnknownCoupon(f"There is no coupon {normalise(code)}.", errors=errors)
+            used = await coupons.used(connection, coupon.id, owner.customer_id, "") if owner.customer_id else 0
+            reason = refusal(coupon, cart.subtotal, cart.currency, datetime.now(UTC), used=used)
+            if reason:
+                raise CouponRefused(f"{coupon.code} does not apply: {reason}.", reason=reason)
+            await repository.set_coupon(connection, cart.id, coupon.id)
+            view = CartView.of(await repository.find(connection, owner))
+            await claim.store(connection, 200, view.model_dump(mode="json"))
+            return view
+
+    async def drop_coupon(self, owner: Owner) -> CartView:
+        """Takes the coupon out, if there is one."""
+        if not owner.scope:
+            return CartView.of(None)
+        async with self._database.transaction("drop coupon") as connection:
+            if cart := await repository.lock(connection, owner):
+                await repository.set_coupon(connection, cart.id, None)
+            return CartView.of(await repository.find(connection, owner))
 
     async def _own(self, connection: Connection, owner: Owner, item_id: str) -> Cart:
         cart = await repository.lock(connection, owner) if owner.scope and is_id(item_id) else None

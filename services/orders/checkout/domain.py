@@ -1,23 +1,16 @@
 """What an order costs, and how two versions of a cart differ."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, assert_never
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
 
 from services.orders.cart.domain import Cart, CatalogEntry
 from services.orders.order.domain import OrderLine
+from services.orders.shipping import ShippingMethod, shipping_price
+from services.orders.tax.domain import SHIPPING, Taxable
 
-__all__ = ["Details", "Price", "ShippingMethod", "cart_differences", "price", "price_changes", "shortages"]
-
-
-class ShippingMethod(StrEnum):
-    """How it is sent."""
-
-    STANDARD = "standard"
-    EXPRESS = "express"
-
-
-_FREE_STANDARD_FROM = 5000
+__all__ = ["Details", "Price", "cart_differences", "price"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,60 +25,61 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Minor units. Prices include tax, so `tax` is what is added on top: nothing."""
+    """What an order costs, in minor units: net lines with their discounts, sending them, and tax on top of both."""
 
-    subtotal: int
-    discount: int
+    lines: tuple[OrderLine, ...]
     shipping: int
-    tax: int
+    shipping_tax: int = 0
+
+    @property
+    def subtotal(self) -> int:
+        """Before discounts."""
+        return sum(line.line_total for line in self.lines)
+
+    @property
+    def discount(self) -> int:
+        """Of all lines."""
+        return sum(line.discount for line in self.lines)
+
+    @property
+    def tax(self) -> int:
+        """Of lines and shipping."""
+        return sum(line.tax for line in self.lines) + self.shipping_tax
 
     @property
     def total(self) -> int:
         """What the customer pays."""
         return self.subtotal - self.discount + self.shipping + self.tax
 
+    def taxables(self) -> list[Taxable]:
+        """Each line after its discount, then shipping."""
+        lines = [Taxable(line.category, line.line_total - line.discount) for line in self.lines]
+        return [*lines, Taxable(SHIPPING, self.shipping)]
 
-def price(lines: tuple[OrderLine, ...], method: ShippingMethod) -> Price:
-    """Standard shipping is free from 50.00."""
-    subtotal = sum(line.line_total for line in lines)
-    match method:
-        case ShippingMethod.STANDARD:
-            shipping = 0 if subtotal >= _FREE_STANDARD_FROM else 499
-        case ShippingMethod.EXPRESS:
-            shipping = 1299
-        case _:
-            assert_never(method)
-    return Price(subtotal, discount=0, shipping=shipping, tax=0)
+    def with_taxes(self, taxes: Sequence[int]) -> "Price":
+        """The same with the taxes on `taxables()`."""
+        *of_lines, of_shipping = taxes
+        lines = tuple(replace(line, tax=tax) for line, tax in zip(self.lines, of_lines, strict=True))
+        return Price(lines, self.shipping, of_shipping)
 
 
-def price_changes(cart: Cart, entries: dict[str, CatalogEntry]) -> list[dict[str, Any]]:
-    """Lines whose price is not the one the customer was shown."""
-    return [
-        {
-            "variant_id": item.variant_id,
-            "title": item.title,
-            "was": {"amount": item.unit_price, "currency": item.currency},
-            "now": {"amount": entry.unit_price, "currency": entry.currency},
-        }
-        for item in cart.items
-        if (entry := entries.get(item.variant_id))
-        and (entry.unit_price, entry.currency) != (item.unit_price, item.currency)
-    ]
-
-
-def shortages(cart: Cart, entries: dict[str, CatalogEntry]) -> list[dict[str, Any]]:
-    """Lines of which there is not enough, or nothing at all any more."""
-    available = {variant: entry.available for variant, entry in entries.items()}
-    return [
-        {
-            "variant_id": item.variant_id,
-            "title": item.title,
-            "requested": item.quantity,
-            "available": available.get(item.variant_id, 0),
-        }
-        for item in cart.items
-        if item.quantity > available.get(item.variant_id, 0)
-    ]
+def price(cart: Cart, details: Details, entries: dict[str, CatalogEntry], now: datetime) -> Price:
+    """What the cart costs before tax. Raises `NotShippable`."""
+    lines = tuple(
+        OrderLine(
+            item.variant_id,
+            entries[item.variant_id].sku,
+            item.title,
+            item.quantity,
+            item.unit_price,
+            entries[item.variant_id].category,
+            discount,
+        )
+        for item, discount in zip(cart.items, cart.discounts(now), strict=True)
+    )
+    goods = sum(line.line_total - line.discount for line in lines)
+    country = details.shipping_address["country"]
+    return Price(lines, shipping_price(details.shipping_method, country, goods, cart.currency))
 
 
 def cart_differences(ordered: dict[str, int], now: dict[str, int]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, EmailStr, Field, StringConstraints
 
 from services.orders.cart.schemas import MoneyView
-from services.orders.checkout.domain import ShippingMethod
 from services.orders.order.domain import Order, OrderLine
+from services.orders.shipping import ShippingMethod
 
 __all__ = ["CheckoutView", "PlaceOrder", "TokenQuery"]
 
@@ -73,6 +73,8 @@ class CheckoutItem(BaseModel):
     quantity: int
     unit_price: MoneyView
     line_total: MoneyView
+    discount: MoneyView
+    tax: MoneyView
 
     @classmethod
     def of(cls, line: OrderLine, currency: str) -> "CheckoutItem":
@@ -84,6 +86,8 @@ class CheckoutItem(BaseModel):
             quantity=line.quantity,
             unit_price=MoneyView(amount=line.unit_price, currency=currency),
             line_total=MoneyView(amount=line.line_total, currency=currency),
+            discount=MoneyView(amount=line.discount, currency=currency),
+            tax=MoneyView(amount=line.tax, currency=currency),
         )
 
 
@@ -109,6 +113,7 @@ class CheckoutView(BaseModel):
     shipping: MoneyView
     tax: MoneyView
     total: MoneyView
+    coupon: str | None
     hold_expires_at: datetime
     payment: PaymentView
 
@@ -131,6 +136,7 @@ class CheckoutView(BaseModel):
             shipping=money(order.shipping),
             tax=money(order.tax),
             total=money(order.total),
+            coupon=order.coupon_code,
             hold_expires_at=order.hold_expires_at,
             payment=PaymentView(payment_intent_id=order.payment_intent_id, client_secret=order.client_secret),
         )

@@ -1,8 +1,9 @@
 """From cart to order.
 
     phase 1   claim the key, find the cart                                  (transaction)
-              ask catalog for today's prices
-    phase 2   write the order `pending`, and the job that ends it in time   (transaction, recovery point `ordered`)
+              ask catalog for today's prices, and whoever knows for the tax
+    phase 2   write the order `pending`, with its coupon's use
+              and the job that ends it in time                              (transaction, recovery point `ordered`)
               hold the stock, create the payment intent                     (each named by the order: repeatable)
     phase 3   store intent and answer                                       (transaction)
 
@@ -15,21 +16,24 @@ from typing import NoReturn
 from reliability import idempotency, jobs
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
-from reliability.errors import NotFound, Problem
+from reliability.errors import NotFound, Problem, Unprocessable
 from reliability.idempotency import Claim
 from reliability.ids import is_id
 from reliability.postgres import Connection, Database
 from services.orders.cart import repository as carts
 from services.orders.cart.cookie import Signer
-from services.orders.cart.domain import Cart, CatalogEntry, Owner
+from services.orders.cart.domain import Cart, CatalogEntry, Owner, price_changes, shortages
 from services.orders.catalog import Catalog
-from services.orders.checkout.domain import Details, cart_differences, price, price_changes, shortages
+from services.orders.checkout.domain import Details, Price, cart_differences, price
 from services.orders.checkout.schemas import CheckoutView
+from services.orders.coupon import repository as coupons
+from services.orders.coupon.domain import Refusal, refusal
 from services.orders.errors import CartChanged, CartEmpty, CheckoutClosed, OutOfStock, PriceChanged
 from services.orders.order import repository as orders
 from services.orders.order.cancellation import CancellationService
-from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, StockState
+from services.orders.order.domain import Actor, Order, OrderStatus, StockState
 from services.orders.payments import Payments
+from services.orders.tax.domain import Destination, TaxProvider
 
 __all__ = ["CheckoutService"]
 
@@ -48,6 +52,7 @@ class CheckoutService:
         payments: Payments,
         cancellation: CancellationService,
         signer: Signer,
+        taxes: TaxProvider,
         hold_ttl: int,
     ) -> None:
         self._database = database
@@ -55,6 +60,7 @@ class CheckoutService:
         self._payments = payments
         self._cancellation = cancellation
         self._signer = signer
+        self._taxes = taxes
         self._hold_ttl = hold_ttl
 
     async def place(self, owner: Owner, details: Details) -> CheckoutView:
@@ -67,7 +73,7 @@ class CheckoutService:
         try:
             if order is None:
                 entries = await self._catalog.entries(cart.quantities())
-                order = await self._order(claim, owner, cart, details, entries)
+                order = await self._order(claim, owner, cart, details, await self._price(claim, cart, details, entries))
                 crash_point("checkout.ordered")
             view = await self._prepare(claim, order)
         except Exception:
@@ -94,7 +100,11 @@ class CheckoutService:
         order = await orders.live_of_cart(connection, cart.id)
         if order is None:
             return None
-        changes = cart_differences(order.quantities(), cart.quantities()) or _details_changed(order, details)
+        changes = (
+            cart_differences(order.quantities(), cart.quantities())
+            or _coupon_changed(order, cart)
+            or _details_changed(order, details)
+        )
         if changes:
             raise CartChanged(
                 f"Order {order.number} is waiting for payment; pay it, or cancel its checkout first.",
@@ -103,21 +113,33 @@ class CheckoutService:
             )
         return order
 
-    async def _order(
-        self, claim: Claim, owner: Owner, cart: Cart, details: Details, entries: dict[str, CatalogEntry]
-    ) -> Order:
+    async def _price(self, claim: Claim, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Price:
+        """What the order costs. Raises `OutOfStock`, `PriceChanged`, `CartChanged`, `UnknownRegion`, `NotShippable`."""
+        now = datetime.now(UTC)
+        if missing := shortages(cart, entries):
+            await self._refuse(claim, OutOfStock(changes=missing))
+        if moved := price_changes(cart, entries):
+            await self._refuse(claim, PriceChanged(changes=moved))
+        if reason := cart.refusal(now):
+            await self._refuse(claim, _coupon_gone(cart, reason))
+        try:
+            net = price(cart, details, entries, now)
+            destination = Destination.of(details.shipping_address)
+            return net.with_taxes(await self._taxes.taxes(destination, net.taxables(), cart.currency))
+        except Unprocessable as problem:
+            await self._refuse(claim, problem)
+
+    async def _order(self, claim: Claim, owner: Owner, cart: Cart, details: Details, costs: Price) -> Order:
         """Phase 2: the order is written, unless another request on this cart was first."""
-        missing, moved = shortages(cart, entries), price_changes(cart, entries)
-        if missing or moved:
-            await self._refuse(claim, OutOfStock(changes=missing) if missing else PriceChanged(changes=moved))
         async with self._database.transaction("place order") as connection:
             now = await carts.lock(connection, owner)
-            if now is None or now != cart:
+            if now is None or not now.same_as(cart):
                 differences = cart_differences(cart.quantities(), now.quantities() if now else {})
                 raise CartChanged("The cart changed while the order was being placed.", changes=differences)
             order = await self._live_order(connection, now, details)
             if order is None:
-                order_id = await orders.insert(connection, _new_order(owner, now, details, entries), self._hold_ttl)
+                order_id = await orders.insert(connection, _new_order(owner, now, details, costs), self._hold_ttl)
+                await self._redeem(connection, owner, now, details, order_id)
                 await jobs.enqueue(
                     connection,
                     "expire_order",
@@ -131,6 +153,16 @@ class CheckoutService:
             await claim.advance(connection, ORDERED, order_id=order.id)
             crash_point("checkout.order_not_committed")
             return order
+
+    async def _redeem(self, connection: Connection, owner: Owner, cart: Cart, details: Details, order_id: str) -> None:
+        """Counts the coupon's use with the order it is for. Its lock makes everybody else who uses it wait."""
+        if cart.coupon is None:
+            return
+        coupon = await coupons.lock(connection, cart.coupon.id) or cart.coupon
+        used = await coupons.used(connection, coupon.id, owner.customer_id, details.email)
+        if reason := refusal(coupon, cart.subtotal, cart.currency, datetime.now(UTC), used=used):
+            raise _coupon_gone(cart, reason)
+        await coupons.redeem(connection, coupon.id, order_id, owner.customer_id, details.email)
 
     async def _prepare(self, claim: Claim, order: Order) -> CheckoutView:
         """Stock and intent, then phase 3."""
@@ -226,19 +258,20 @@ def _details_changed(order: Order, details: Details) -> list[dict[str, str]]:
     return [{"field": name} for name, was, now in zip(names, ordered, wanted, strict=True) if was != now]
 
 
-def _new_order(owner: Owner, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Order:
-    lines = tuple(
-        OrderLine(
-            item.variant_id,
-            entries[item.variant_id].sku,
-            item.title,
-            item.quantity,
-            item.unit_price,
-            entries[item.variant_id].category,
-        )
-        for item in cart.items
+def _coupon_changed(order: Order, cart: Cart) -> list[dict[str, str | None]]:
+    code = cart.coupon.code if cart.coupon else None
+    return [{"field": "coupon", "ordered": order.coupon_code, "in_cart": code}] if code != order.coupon_code else []
+
+
+def _coupon_gone(cart: Cart, reason: Refusal) -> CartChanged:
+    code = cart.coupon.code if cart.coupon else ""
+    return CartChanged(
+        f"Coupon {code} does not apply any more; take it out of the cart to go on without it.",
+        changes=[{"field": "coupon", "code": code, "reason": reason}],
     )
-    amounts = price(lines, details.shipping_method)
+
+
+def _new_order(owner: Owner, cart: Cart, details: Details, costs: Price) -> Order:
     return Order(
         id="",
         number="",
@@ -250,16 +283,18 @@ def _new_order(owner: Owner, cart: Cart, details: Details, entries: dict[str, Ca
         shipping_method=details.shipping_method,
         note=details.note,
         currency=cart.currency,
-        subtotal=amounts.subtotal,
-        discount=amounts.discount,
-        shipping=amounts.shipping,
-        tax=amounts.tax,
-        total=amounts.total,
+        subtotal=costs.subtotal,
+        discount=costs.discount,
+        shipping=costs.shipping,
+        tax=costs.tax,
+        total=costs.total,
         hold_expires_at=datetime.max.replace(tzinfo=UTC),
         payment_intent_id=None,
         client_secret=None,
         correlation_id=correlation_id(),
-        lines=lines,
+        lines=costs.lines,
         customer_id=owner.customer_id,
         created_at=datetime.max.replace(tzinfo=UTC),
+        coupon_code=cart.coupon.code if cart.coupon else None,
+        shipping_tax=costs.shipping_tax,
     )

@@ -18,7 +18,7 @@ WITH spent AS (
      WHERE o.customer_id = $1 AND o.currency = $2 AND o.paid_at IS NOT NULL AND o.status <> 'refunded'),
 months AS (SELECT month, sum(amount)::bigint AS spent, count(*) AS orders FROM spent GROUP BY month),
 goods AS (
-    SELECT l.category, sum(l.line_total)::bigint AS amount
+    SELECT l.category, sum(l.line_total - l.discount)::bigint AS amount
       FROM spent JOIN order_lines l ON l.order_id = spent.id GROUP BY l.category)
 SELECT (SELECT coalesce(sum(amount), 0)::bigint FROM spent) AS lifetime,
        (SELECT count(*) FROM spent) AS orders,

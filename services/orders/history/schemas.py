@@ -136,7 +136,7 @@ class MonthView(BaseModel):
 
 
 class CategoryView(BaseModel):
-    """Goods of one category, without shipping and tax."""
+    """Goods of one category after discounts, without shipping and tax."""
 
     category: str
     spent: MoneyView

@@ -12,6 +12,7 @@ from reliability.errors import NotFound
 from reliability.jobs import Job, Snooze
 from reliability.postgres import Connection, Database
 from services.orders.catalog import Catalog
+from services.orders.coupon import repository as coupons
 from services.orders.errors import CheckoutClosed, PaymentInProgress
 from services.orders.order import repository
 from services.orders.order.domain import Actor, Order, OrderStatus
@@ -43,6 +44,8 @@ class CancellationService:
         crash_point("cancel.confirmed_by_stripe")
         async with self._database.transaction("cancel order") as connection:
             if await repository.cancel(connection, order.id, reason, actor):
+                if order.coupon_code:
+                    await coupons.give_back(connection, order.id)
                 await jobs.enqueue(connection, "release_stock", {"order_id": order.id}, unique_key=order.id)
             crash_point("cancel.not_committed")
 

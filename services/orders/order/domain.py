@@ -79,6 +79,8 @@ class OrderLine:
     quantity: int
     unit_price: int
     category: str = ""
+    discount: int = 0
+    tax: int = 0
 
     @property
     def line_total(self) -> int:
@@ -112,6 +114,8 @@ class Order:
     lines: tuple[OrderLine, ...]
     customer_id: str | None
     created_at: datetime
+    coupon_code: str | None
+    shipping_tax: int
 
     def quantities(self) -> dict[str, int]:
         """Pieces by variant."""

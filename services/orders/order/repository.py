@@ -34,6 +34,7 @@ _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
        o.client_secret, o.correlation_id, o.customer_id::text, o.created_at,
+       o.coupon_code, o.shipping_tax,
        (SELECT jsonb_agg(to_jsonb(l) - '{order_id,line_total}'::text[] ORDER BY l.title, l.variant_id)
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
@@ -41,14 +42,17 @@ SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.ship
 _INSERT = """
 WITH placed AS (
     INSERT INTO orders (cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount, shipping,
-                        tax, total, hold_expires_at, correlation_id, customer_id)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14)
+                        tax, total, hold_expires_at, correlation_id, customer_id, coupon_code, shipping_tax)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14, $15, $16)
     RETURNING id),
 line AS (
-    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category)
-    SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price, l.category
-      FROM placed, unnest($15::uuid[], $16::text[], $17::text[], $18::bigint[], $19::bigint[], $20::text[])
-           AS l (variant_id, sku, title, quantity, unit_price, category)),
+    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category,
+                             discount, tax)
+    SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price, l.category,
+           l.discount, l.tax
+      FROM placed, unnest($17::uuid[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[],
+                          $23::bigint[], $24::bigint[])
+           AS l (variant_id, sku, title, quantity, unit_price, category, discount, tax)),
 event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed)
@@ -155,12 +159,16 @@ async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
             ttl_seconds,
             order.correlation_id,
             order.customer_id,
+            order.coupon_code,
+            order.shipping_tax,
             [line.variant_id for line in order.lines],
             [line.sku for line in order.lines],
             [line.title for line in order.lines],
             [line.quantity for line in order.lines],
             [line.unit_price for line in order.lines],
             [line.category for line in order.lines],
+            [line.discount for line in order.lines],
+            [line.tax for line in order.lines],
         )
     )
 

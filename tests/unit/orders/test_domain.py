@@ -1,27 +1,8 @@
 """What an order costs, and what it makes of money."""
 
-import pytest
-
 from services.orders.cart.cookie import Signer
-from services.orders.checkout.domain import ShippingMethod, cart_differences, price
-from services.orders.order.domain import OrderLine, OrderStatus, PaymentOutcome, outcome_of_payment
-
-
-def line(quantity: int, unit_price: int) -> OrderLine:
-    return OrderLine("v", "SKU", "Thing", quantity, unit_price)
-
-
-@pytest.mark.parametrize(
-    ("unit_price", "method", "total"),
-    [
-        (4999, ShippingMethod.STANDARD, 4999 + 499),
-        (5000, ShippingMethod.STANDARD, 5000),
-        (5000, ShippingMethod.EXPRESS, 5000 + 1299),
-    ],
-)
-def test_standard_shipping_is_free_from_fifty(unit_price: int, method: ShippingMethod, total: int) -> None:
-    """To the cent."""
-    assert price((line(1, unit_price),), method).total == total
+from services.orders.checkout.domain import cart_differences
+from services.orders.order.domain import OrderStatus, PaymentOutcome, outcome_of_payment
 
 
 def test_only_a_pending_order_takes_money() -> None:

@@ -1,0 +1,1 @@
+"""Coupons: what they take off, and how often they may be used."""

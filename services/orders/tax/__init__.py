@@ -1,0 +1,1 @@
+"""What the destination's tax adds to an order."""
