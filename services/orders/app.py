@@ -11,7 +11,10 @@ from reliability import rpc
 from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
+from services.orders.appointment import jobs as appointment_jobs
+from services.orders.appointment.reminders import ReminderService
 from services.orders.appointment.routes import AppointmentRoutes
+from services.orders.appointment.service import AppointmentService
 from services.orders.cart.cookie import Signer
 from services.orders.cart.owners import Owners
 from services.orders.cart.routes import CartRoutes
@@ -50,6 +53,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
         database, catalog, payments, cancellation, signer, RateTable(database), settings.hold_ttl_seconds
     )
     jobs.register(runtime.worker, order_service, cancellation, refunds)
+    appointment_jobs.register(runtime.worker, ReminderService(database, notifications))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     authenticate = authenticator(TokenVerifier(keys), settings.public_url)
@@ -59,7 +63,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
             *CartRoutes(CartService(database, catalog), owners, signer).endpoints(),
             *CheckoutRoutes(checkout, owners).endpoints(),
             *HistoryRoutes(HistoryService(database, catalog, cancellation)).endpoints(),
-            *AppointmentRoutes(database).endpoints(),
+            *AppointmentRoutes(AppointmentService(database)).endpoints(),
         ],
         rpcs={
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(

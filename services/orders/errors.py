@@ -1,7 +1,7 @@
 """What orders refuses, and why.
 
 Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CartFull, CheckoutClosed, PaymentInProgress,
-            AmountMismatch, CouponRefused
+            AmountMismatch, CouponRefused, SlotTaken, TooLateToChange, AppointmentEnded
 Unprocessable ── UnknownVariant, UnknownCoupon, UnknownRegion, NotShippable
 """
 
@@ -9,6 +9,7 @@ from reliability.errors import Conflict, Unprocessable
 
 __all__ = [
     "AmountMismatch",
+    "AppointmentEnded",
     "CartChanged",
     "CartEmpty",
     "CartFull",
@@ -18,6 +19,8 @@ __all__ = [
     "OutOfStock",
     "PaymentInProgress",
     "PriceChanged",
+    "SlotTaken",
+    "TooLateToChange",
     "UnknownCoupon",
     "UnknownRegion",
     "UnknownVariant",
@@ -82,6 +85,24 @@ class CouponRefused(Conflict):
     """The coupon does not apply to this cart now; `reason` says why."""
 
     code, title = "coupon_refused", "The coupon does not apply"
+
+
+class SlotTaken(Conflict):
+    """Somebody else was faster, or nobody is there."""
+
+    code, title = "slot_taken", "This time is taken"
+
+
+class TooLateToChange(Conflict):
+    """The appointment is too close; `until` says until when it could be changed."""
+
+    code, title = "too_late", "It is too late to change this appointment"
+
+
+class AppointmentEnded(Conflict):
+    """It was cancelled, or is over."""
+
+    code, title = "appointment_ended", "This appointment is no longer booked"
 
 
 class UnknownCoupon(Unprocessable):

@@ -18,9 +18,13 @@ class Notifications:
     def __init__(self, stub: "notifications_pb2_grpc.NotificationsServiceAsyncStub") -> None:
         self._stub = stub
 
-    async def send(self, key: str, to: str, template: str, data: Mapping[str, Any]) -> None:
-        """Hands one mail over; from then on it is notifications' promise."""
+    async def send(self, key: str, to: str, template: str, data: Mapping[str, Any], *, calendar_ics: str = "") -> None:
+        """Hands one mail over, with a calendar file if there is one; from then on it is notifications' promise."""
         request = pb.SendEmailRequest(
-            idempotency_key=key, to=to, template=template, data_json=orjson.dumps(data).decode()
+            idempotency_key=key,
+            to=to,
+            template=template,
+            data_json=orjson.dumps(data).decode(),
+            calendar_ics=calendar_ics,
         )
         await rpc.invoke(self._stub.SendEmail, request, step="notifications.SendEmail")

@@ -64,7 +64,9 @@ async def test_sixty_four_buyers_of_ten_pieces(system: System, observer: Observe
         for shopper, answer in zip(shoppers, answers, strict=True):
             if answer.status_code == 201:
                 body = answer.json()
-                await shopper.http.post(f"/api/checkout/{body['id']}/cancel", params={"token": body["checkout_token"]})
+                path = f"/api/checkout/{body['id']}/cancel"
+                cancelled = await shopper.http.post(path, params={"token": body["checkout_token"]})
+                assert cancelled.status_code == 200, cancelled.text
 
         async def released() -> bool:
             return await observer.on_hand(variant) == (10, 0)

@@ -1,1 +1,1 @@
-"""Services a customer can book."""
+"""Appointments: who can be booked when, booking, moving, cancelling, reminding."""

@@ -1,10 +1,79 @@
 """Every statement on appointments."""
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
+from reliability.context import correlation_id
 from reliability.postgres import Connection
+from services.orders.appointment.domain import (
+    Appointment,
+    AppointmentStatus,
+    BookableService,
+    OpeningHours,
+    Span,
+    StaffMember,
+)
 
-__all__ = ["services"]
+__all__ = [
+    "away",
+    "busy",
+    "due_reminders",
+    "find",
+    "insert",
+    "lock_staff",
+    "members",
+    "move",
+    "of_customer",
+    "service",
+    "services",
+    "set_status",
+]
+
+_APPOINTMENT: Final = """
+SELECT a.id::text, a.service_id::text, s.title AS service, a.staff_id::text, m.name AS staff, m.time_zone,
+       a.customer_id::text, a.email, a.customer_name, a.pet_name, a.note, a.starts_at, a.ends_at, a.status, a.sequence,
+       s.policy_hours, a.correlation_id, a.changed_at
+  FROM appointments a JOIN bookable_services s ON s.id = a.service_id JOIN staff_members m ON m.id = a.staff_id
+"""
+_MEMBERS: Final = """
+SELECT m.id::text, m.name, m.time_zone,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(h.weekday, h.opens, h.closes)), '[]')
+          FROM opening_hours h WHERE h.staff_id = m.id) AS hours
+  FROM staff_members m JOIN staff_services o ON o.staff_id = m.id
+ WHERE m.active AND o.service_id = $1 AND ($2::uuid IS NULL OR m.id = $2)
+"""
+_BUSY: Final = """
+SELECT staff_id::text, lower(during) AS starts_at, upper(during) AS ends_at FROM appointments
+ WHERE status = 'booked' AND staff_id = ANY($1::uuid[]) AND during && tstzrange($2, $3)
+ UNION ALL
+SELECT staff_id::text, greatest(lower(during), $2), least(upper(during), $3) FROM time_off
+ WHERE staff_id = ANY($1::uuid[]) AND during && tstzrange($2, $3)
+"""
+_INSERT: Final = """
+WITH booked AS (
+    INSERT INTO appointments (service_id, staff_id, customer_id, email, customer_name, pet_name, note, starts_at,
+                              ends_at, correlation_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id),
+event AS (
+    INSERT INTO appointment_events (appointment_id, status, reason, actor, correlation_id)
+    SELECT id, 'booked', 'booked', $11, $10 FROM booked)
+SELECT id::text FROM booked
+"""
+_NOTE: Final = """
+INSERT INTO appointment_events (appointment_id, status, reason, actor, correlation_id) VALUES ($1, $2, $3, $4, $5)
+"""
+# Whoever booked or moved it when less than that was left needs no reminder of that kind.
+_DUE: Final = """
+INSERT INTO appointment_reminders (appointment_id, hours, starts_at)
+SELECT a.id, kind.hours, a.starts_at
+  FROM appointments a CROSS JOIN (VALUES (24, 2), (2, 0)) AS kind (hours, until)
+ WHERE a.status = 'booked'
+   AND a.starts_at <= now() + kind.hours * interval '1 hour' AND a.starts_at > now() + kind.until * interval '1 hour'
+   AND a.changed_at <= a.starts_at - kind.hours * interval '1 hour'
+ ORDER BY a.starts_at LIMIT $1
+    ON CONFLICT DO NOTHING
+RETURNING appointment_id::text, hours, starts_at
+"""
 
 
 async def services(connection: Connection) -> list[dict[str, Any]]:
@@ -17,3 +86,138 @@ async def services(connection: Connection) -> list[dict[str, Any]]:
         """
     )
     return [dict(row) for row in rows]
+
+
+async def service(connection: Connection, service_id: str) -> BookableService | None:
+    """A service by id."""
+    row = await connection.fetchrow(
+        "SELECT id::text, title, duration_minutes, policy_hours FROM bookable_services WHERE id = $1", service_id
+    )
+    if row is None:
+        return None
+    duration, policy = timedelta(minutes=row["duration_minutes"]), timedelta(hours=row["policy_hours"])
+    return BookableService(row["id"], row["title"], duration, policy)
+
+
+async def members(connection: Connection, service_id: str, staff_id: str | None = None) -> list[StaffMember]:
+    """Who does a service, or whether one of them does, with their opening hours."""
+    return [
+        StaffMember(row["id"], row["name"], row["time_zone"], tuple(_hours(*each) for each in row["hours"]))
+        for row in await connection.fetch(_MEMBERS, service_id, staff_id)
+    ]
+
+
+def _hours(weekday: int, opens: str, closes: str) -> OpeningHours:
+    return OpeningHours(weekday, _time(opens), _time(closes))
+
+
+def _time(text: str) -> Any:
+    return datetime.strptime(text, "%H:%M:%S").time()  # noqa: DTZ007 - a time of day on a wall clock
+
+
+async def busy(connection: Connection, staff_ids: list[str], span: Span) -> dict[str, list[Span]]:
+    """When members are booked or away, as far as it touches `span`."""
+    taken: dict[str, list[Span]] = {staff_id: [] for staff_id in staff_ids}
+    for row in await connection.fetch(_BUSY, staff_ids, span.starts_at, span.ends_at):
+        taken[row["staff_id"]].append(Span(row["starts_at"], row["ends_at"]))
+    return taken
+
+
+async def away(connection: Connection, staff_id: str, span: Span) -> bool:
+    """Whether a member has time off in `span`."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM time_off WHERE staff_id = $1 AND during && tstzrange($2, $3))",
+            staff_id,
+            span.starts_at,
+            span.ends_at,
+        )
+    )
+
+
+async def lock_staff(connection: Connection, staff_id: str) -> None:
+    """Bookings of one member wait for each other here, instead of finding one another in the exclusion constraint.
+
+    Two that wait there can wait for each other.
+    """
+    await connection.execute("SELECT FROM staff_members WHERE id = $1 FOR NO KEY UPDATE", staff_id)
+
+
+async def insert(connection: Connection, new: dict[str, Any], actor: str) -> str:
+    """Books; the id. Raises asyncpg's `ExclusionViolationError` when the time is taken."""
+    return str(
+        await connection.fetchval(
+            _INSERT,
+            new["service_id"],
+            new["staff_id"],
+            new["customer_id"],
+            new["email"],
+            new["customer_name"],
+            new["pet_name"],
+            new["note"],
+            new["starts_at"],
+            new["ends_at"],
+            correlation_id(),
+            actor,
+        )
+    )
+
+
+async def find(connection: Connection, appointment_id: str, *, lock: bool = False) -> Appointment | None:
+    """An appointment by id; with `lock`, nobody else changes it until the transaction ends."""
+    suffix = " FOR UPDATE OF a" if lock else ""
+    row = await connection.fetchrow(f"{_APPOINTMENT} WHERE a.id = $1{suffix}", appointment_id)
+    return _appointment(row) if row else None
+
+
+async def of_customer(connection: Connection, customer_id: str, after: str | None, limit: int) -> list[Appointment]:
+    """Up to `limit` appointments of a customer, booked last first, from behind `after`."""
+    rows = await connection.fetch(
+        f"{_APPOINTMENT} WHERE a.customer_id = $1 AND ($2::uuid IS NULL OR a.id < $2) ORDER BY a.id DESC LIMIT $3",
+        customer_id,
+        after,
+        limit,
+    )
+    return [_appointment(row) for row in rows]
+
+
+async def set_status(
+    connection: Connection, appointment_id: str, status: AppointmentStatus, reason: str, actor: str
+) -> None:
+    """Ends an appointment that is booked; the caller holds its lock and has looked."""
+    await connection.execute(
+        """
+        UPDATE appointments SET status = $2, sequence = sequence + 1, changed_at = now()
+         WHERE id = $1 AND status = 'booked'
+        """,
+        appointment_id,
+        status,
+    )
+    await connection.execute(_NOTE, appointment_id, status, reason, actor, correlation_id())
+
+
+async def move(connection: Connection, appointment: Appointment, staff_id: str, span: Span, actor: str) -> None:
+    """Moves a booked appointment; the caller holds its lock. Raises asyncpg's `ExclusionViolationError`."""
+    await connection.execute(
+        """
+        UPDATE appointments
+           SET staff_id = $2, starts_at = $3, ends_at = $4, sequence = sequence + 1, changed_at = now()
+         WHERE id = $1 AND status = 'booked'
+        """,
+        appointment.id,
+        staff_id,
+        span.starts_at,
+        span.ends_at,
+    )
+    reason = f"moved from {appointment.starts_at:%Y-%m-%dT%H:%MZ}"
+    await connection.execute(_NOTE, appointment.id, AppointmentStatus.BOOKED, reason, actor, correlation_id())
+
+
+async def due_reminders(connection: Connection, limit: int) -> list[tuple[str, int, datetime]]:
+    """Notes up to `limit` reminders that are due and were not noted yet: appointment, hours before, start."""
+    rows = await connection.fetch(_DUE, limit)
+    return [(row["appointment_id"], row["hours"], row["starts_at"]) for row in rows]
+
+
+def _appointment(row: Any) -> Appointment:
+    return Appointment(**{**row, "status": AppointmentStatus(row["status"])})

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-holdfast/notifications/v1/notifications.proto\x12\x19holdfast.notifications.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"\\\n\x10SendEmailRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\x10\n\x08template\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\"%\n\x11SendEmailResponse\x12\x10\n\x08\x65mail_id\x18\x01 \x01(\t\"\x9b\x01\n\x1cRecordCustomerChangedRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11marketing_consent\x18\x04 \x01(\x08\x12.\n\nchanged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x1dRecordCustomerChangedResponse\"\xab\x01\n\x15\x43reateCampaignRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x12\n\x08template\x18\x03 \x01(\tH\x00\x12\x0e\n\x04html\x18\x04 \x01(\tH\x00\x12\x35\n\x08\x61udience\x18\x05 \x01(\x0b\x32#.holdfast.notifications.v1.Audience\x12\x10\n\x08staff_id\x18\x06 \x01(\tB\x06\n\x04\x62ody\"\x17\n\x08\x41udience\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"=\n\x16\x43reateCampaignResponse\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"<\n\x13SendCampaignRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\"O\n\x14SendCampaignResponse\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x12\n\nrecipients\x18\x03 \x01(\x03\".\n\x17GetCampaignStatsRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\"\x91\x01\n\x18GetCampaignStatsResponse\x12\x12\n\nrecipients\x18\x01 \x01(\x03\x12\x0e\n\x06queued\x18\x02 \x01(\x03\x12\x0c\n\x04sent\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x0f\n\x07unknown\x18\x05 \x01(\x03\x12\x12\n\nsuppressed\x18\x06 \x01(\x03\x12\x0e\n\x06status\x18\x07 \x01(\t\"\x13\n\x11GetSummaryRequest\"A\n\x12GetSummaryResponse\x12\x15\n\rfailed_emails\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\x32\xaa\x06\n\x14NotificationsService\x12o\n\tSendEmail\x12+.holdfast.notifications.v1.SendEmailRequest\x1a,.holdfast.notifications.v1.SendEmailResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12\x9a\x01\n\x15RecordCustomerChanged\x12\x37.holdfast.notifications.v1.RecordCustomerChangedRequest\x1a\x38.holdfast.notifications.v1.RecordCustomerChangedResponse\"\x0e\x8a\xb5\x18\n\n\x08\x61\x63\x63ounts\x12\x82\x01\n\x0e\x43reateCampaign\x12\x30.holdfast.notifications.v1.CreateCampaignRequest\x1a\x31.holdfast.notifications.v1.CreateCampaignResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12|\n\x0cSendCampaign\x12..holdfast.notifications.v1.SendCampaignRequest\x1a/.holdfast.notifications.v1.SendCampaignResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12\x88\x01\n\x10GetCampaignStats\x12\x32.holdfast.notifications.v1.GetCampaignStatsRequest\x1a\x33.holdfast.notifications.v1.GetCampaignStatsResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12v\n\nGetSummary\x12,.holdfast.notifications.v1.GetSummaryRequest\x1a-.holdfast.notifications.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-holdfast/notifications/v1/notifications.proto\x12\x19holdfast.notifications.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"r\n\x10SendEmailRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\x10\n\x08template\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\x12\x14\n\x0c\x63\x61lendar_ics\x18\x05 \x01(\t\"%\n\x11SendEmailResponse\x12\x10\n\x08\x65mail_id\x18\x01 \x01(\t\"\x9b\x01\n\x1cRecordCustomerChangedRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11marketing_consent\x18\x04 \x01(\x08\x12.\n\nchanged_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\x1dRecordCustomerChangedResponse\"\xab\x01\n\x15\x43reateCampaignRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x12\n\x08template\x18\x03 \x01(\tH\x00\x12\x0e\n\x04html\x18\x04 \x01(\tH\x00\x12\x35\n\x08\x61udience\x18\x05 \x01(\x0b\x32#.holdfast.notifications.v1.Audience\x12\x10\n\x08staff_id\x18\x06 \x01(\tB\x06\n\x04\x62ody\"\x17\n\x08\x41udience\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"=\n\x16\x43reateCampaignResponse\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"<\n\x13SendCampaignRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\"O\n\x14SendCampaignResponse\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x12\n\nrecipients\x18\x03 \x01(\x03\".\n\x17GetCampaignStatsRequest\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\"\x91\x01\n\x18GetCampaignStatsResponse\x12\x12\n\nrecipients\x18\x01 \x01(\x03\x12\x0e\n\x06queued\x18\x02 \x01(\x03\x12\x0c\n\x04sent\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x0f\n\x07unknown\x18\x05 \x01(\x03\x12\x12\n\nsuppressed\x18\x06 \x01(\x03\x12\x0e\n\x06status\x18\x07 \x01(\t\"\x13\n\x11GetSummaryRequest\"A\n\x12GetSummaryResponse\x12\x15\n\rfailed_emails\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\x32\xaa\x06\n\x14NotificationsService\x12o\n\tSendEmail\x12+.holdfast.notifications.v1.SendEmailRequest\x1a,.holdfast.notifications.v1.SendEmailResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12\x9a\x01\n\x15RecordCustomerChanged\x12\x37.holdfast.notifications.v1.RecordCustomerChangedRequest\x1a\x38.holdfast.notifications.v1.RecordCustomerChangedResponse\"\x0e\x8a\xb5\x18\n\n\x08\x61\x63\x63ounts\x12\x82\x01\n\x0e\x43reateCampaign\x12\x30.holdfast.notifications.v1.CreateCampaignRequest\x1a\x31.holdfast.notifications.v1.CreateCampaignResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12|\n\x0cSendCampaign\x12..holdfast.notifications.v1.SendCampaignRequest\x1a/.holdfast.notifications.v1.SendCampaignResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12\x88\x01\n\x10GetCampaignStats\x12\x32.holdfast.notifications.v1.GetCampaignStatsRequest\x1a\x33.holdfast.notifications.v1.GetCampaignStatsResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12v\n\nGetSummary\x12,.holdfast.notifications.v1.GetSummaryRequest\x1a-.holdfast.notifications.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,31 +46,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATIONSSERVICE'].methods_by_name['GetSummary']._loaded_options = None
   _globals['_NOTIFICATIONSSERVICE'].methods_by_name['GetSummary']._serialized_options = b'\212\265\030\007\n\005admin'
   _globals['_SENDEMAILREQUEST']._serialized_start=142
-  _globals['_SENDEMAILREQUEST']._serialized_end=234
-  _globals['_SENDEMAILRESPONSE']._serialized_start=236
-  _globals['_SENDEMAILRESPONSE']._serialized_end=273
-  _globals['_RECORDCUSTOMERCHANGEDREQUEST']._serialized_start=276
-  _globals['_RECORDCUSTOMERCHANGEDREQUEST']._serialized_end=431
-  _globals['_RECORDCUSTOMERCHANGEDRESPONSE']._serialized_start=433
-  _globals['_RECORDCUSTOMERCHANGEDRESPONSE']._serialized_end=464
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=467
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=638
-  _globals['_AUDIENCE']._serialized_start=640
-  _globals['_AUDIENCE']._serialized_end=663
-  _globals['_CREATECAMPAIGNRESPONSE']._serialized_start=665
-  _globals['_CREATECAMPAIGNRESPONSE']._serialized_end=726
-  _globals['_SENDCAMPAIGNREQUEST']._serialized_start=728
-  _globals['_SENDCAMPAIGNREQUEST']._serialized_end=788
-  _globals['_SENDCAMPAIGNRESPONSE']._serialized_start=790
-  _globals['_SENDCAMPAIGNRESPONSE']._serialized_end=869
-  _globals['_GETCAMPAIGNSTATSREQUEST']._serialized_start=871
-  _globals['_GETCAMPAIGNSTATSREQUEST']._serialized_end=917
-  _globals['_GETCAMPAIGNSTATSRESPONSE']._serialized_start=920
-  _globals['_GETCAMPAIGNSTATSRESPONSE']._serialized_end=1065
-  _globals['_GETSUMMARYREQUEST']._serialized_start=1067
-  _globals['_GETSUMMARYREQUEST']._serialized_end=1086
-  _globals['_GETSUMMARYRESPONSE']._serialized_start=1088
-  _globals['_GETSUMMARYRESPONSE']._serialized_end=1153
-  _globals['_NOTIFICATIONSSERVICE']._serialized_start=1156
-  _globals['_NOTIFICATIONSSERVICE']._serialized_end=1966
+  _globals['_SENDEMAILREQUEST']._serialized_end=256
+  _globals['_SENDEMAILRESPONSE']._serialized_start=258
+  _globals['_SENDEMAILRESPONSE']._serialized_end=295
+  _globals['_RECORDCUSTOMERCHANGEDREQUEST']._serialized_start=298
+  _globals['_RECORDCUSTOMERCHANGEDREQUEST']._serialized_end=453
+  _globals['_RECORDCUSTOMERCHANGEDRESPONSE']._serialized_start=455
+  _globals['_RECORDCUSTOMERCHANGEDRESPONSE']._serialized_end=486
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=489
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=660
+  _globals['_AUDIENCE']._serialized_start=662
+  _globals['_AUDIENCE']._serialized_end=685
+  _globals['_CREATECAMPAIGNRESPONSE']._serialized_start=687
+  _globals['_CREATECAMPAIGNRESPONSE']._serialized_end=748
+  _globals['_SENDCAMPAIGNREQUEST']._serialized_start=750
+  _globals['_SENDCAMPAIGNREQUEST']._serialized_end=810
+  _globals['_SENDCAMPAIGNRESPONSE']._serialized_start=812
+  _globals['_SENDCAMPAIGNRESPONSE']._serialized_end=891
+  _globals['_GETCAMPAIGNSTATSREQUEST']._serialized_start=893
+  _globals['_GETCAMPAIGNSTATSREQUEST']._serialized_end=939
+  _globals['_GETCAMPAIGNSTATSRESPONSE']._serialized_start=942
+  _globals['_GETCAMPAIGNSTATSRESPONSE']._serialized_end=1087
+  _globals['_GETSUMMARYREQUEST']._serialized_start=1089
+  _globals['_GETSUMMARYREQUEST']._serialized_end=1108
+  _globals['_GETSUMMARYRESPONSE']._serialized_start=1110
+  _globals['_GETSUMMARYRESPONSE']._serialized_end=1175
+  _globals['_NOTIFICATIONSSERVICE']._serialized_start=1178
+  _globals['_NOTIFICATIONSSERVICE']._serialized_end=1988
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,7 @@ class SendEmailRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
     DATA_JSON_FIELD_NUMBER: _builtins.int
+    CALENDAR_ICS_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """Names this mail among all, for example "order-confirmation:<order id>"."""
     to: _builtins.str
@@ -35,6 +36,8 @@ class SendEmailRequest(_message.Message):
     """A template of notifications, for example "order_confirmation"."""
     data_json: _builtins.str
     """The template's data, as a JSON object."""
+    calendar_ics: _builtins.str
+    """An iCalendar file to attach, from BEGIN:VCALENDAR to END:VCALENDAR; 64 KiB at most. Empty for none."""
     def __init__(
         self,
         *,
@@ -42,10 +45,11 @@ class SendEmailRequest(_message.Message):
         to: _builtins.str = ...,
         template: _builtins.str = ...,
         data_json: _builtins.str = ...,
+        calendar_ics: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "idempotency_key", b"idempotency_key", "template", b"template", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_ics", b"calendar_ics", "data_json", b"data_json", "idempotency_key", b"idempotency_key", "template", b"template", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
