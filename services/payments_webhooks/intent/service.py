@@ -5,7 +5,6 @@ Stripe: create          (repeatable: the key is the row)
 intent stored           (transaction)
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from reliability.context import correlation_id
@@ -15,12 +14,9 @@ from reliability.postgres import Database
 from services.payments_webhooks.errors import AmountRefused, PaymentCancelled, PaymentDiffers
 from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
-from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe
+from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe, too_old
 
 __all__ = ["IntentService"]
-
-# Stripe forgets keys after 24 h: from here on a repetition could make a second intent, so we look first.
-_KEY_LIFE = timedelta(hours=20)
 
 
 class IntentService:
@@ -49,15 +45,15 @@ class IntentService:
         if payment.payment_intent_id is not None:
             return payment
         intent = None
-        if datetime.now(UTC) - payment.created_at > _KEY_LIFE:
-            intent = await self._stripe.find_intent(payment.id)
+        if too_old(payment.created_at):
+            intent = await self._stripe.intents.find(payment.id, payment.created_at)
         if intent is None:
             try:
-                intent = await self._stripe.create_intent(
+                intent = await self._stripe.intents.create(
                     payment.idempotency_key, payment.amount, payment.currency, payment.email, payment.metadata()
                 )
             except ReplayedFailure as error:
-                intent = await self._stripe.find_intent(payment.id)
+                intent = await self._stripe.intents.find(payment.id, payment.created_at)
                 if intent is None:
                     async with self._database.transaction("give up stripe key") as connection:
                         await repository.next_key(connection, payment)
@@ -95,7 +91,7 @@ class IntentService:
             state = PaymentState.CANCELED
         else:
             assert known.payment_intent_id is not None  # _with_intent gives it or raises
-            state = state_of_intent(await self._stripe.cancel_intent(known.payment_intent_id))
+            state = state_of_intent(await self._stripe.intents.cancel(known.payment_intent_id))
         async with self._database.transaction("payment cancelled") as connection:
             # `succeeded` is the webhook's to write: with it goes the report to orders.
             if state in {PaymentState.CANCELED, PaymentState.PROCESSING}:

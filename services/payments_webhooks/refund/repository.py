@@ -1,16 +1,17 @@
 """Every statement on refunds."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
 from reliability.postgres import Connection
 
-__all__ = ["Refund", "by_stripe_id", "find", "find_by_key", "insert", "refunded", "settle"]
+__all__ = ["Refund", "by_stripe_id", "find", "find_by_key", "insert", "next_key", "refunded", "settle"]
 
 _SELECT = """
 SELECT r.id::text, r.payment_id::text, p.order_id::text, p.payment_intent_id, r.amount, r.currency, r.reason, r.state,
-       r.stripe_refund_id, p.correlation_id, r.created_at
+       r.stripe_key, r.stripe_refund_id, p.correlation_id, r.created_at
   FROM refunds r JOIN payments p ON p.id = r.payment_id
 """
 
@@ -27,12 +28,23 @@ class Refund:
     currency: str
     reason: str
     state: str
+    stripe_key: int
     stripe_refund_id: str | None
     correlation_id: str
+    created_at: datetime
+
+    @property
+    def stripe_idempotency_key(self) -> str:
+        """What Stripe recognises a repetition by. The first is the bare id."""
+        return self.id if self.stripe_key == 1 else f"{self.id}:{self.stripe_key}"
+
+    def metadata(self) -> dict[str, str]:
+        """What Stripe keeps for us, so that a refund leads back to ours."""
+        return {"refund_id": self.id, "order_id": self.order_id, "correlation_id": self.correlation_id}
 
 
 def _refund(row: "asyncpg.Record | None") -> Refund | None:
-    return Refund(**{key: value for key, value in row.items() if key != "created_at"}) if row else None
+    return Refund(**row) if row else None
 
 
 async def find(connection: Connection, refund_id: str) -> Refund | None:
@@ -73,6 +85,15 @@ async def insert(connection: Connection, key: str, payment_id: str, amount: int,
             currency,
             reason,
         )
+    )
+
+
+async def next_key(connection: Connection, refund: Refund) -> None:
+    """Gives up a key of Stripe's; concurrent losers give up the same one."""
+    await connection.execute(
+        "UPDATE refunds SET stripe_key = stripe_key + 1, updated_at = now() WHERE id = $1 AND stripe_key = $2",
+        refund.id,
+        refund.stripe_key,
     )
 
 

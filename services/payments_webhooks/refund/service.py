@@ -1,10 +1,12 @@
 """Sending money back, once per key and never more than came in."""
 
+import stripe
+
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
 from reliability import jobs, rpc
 from reliability.crash_points import crash_point
-from reliability.errors import NotFound
+from reliability.errors import NotFound, Unavailable
 from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
@@ -13,7 +15,7 @@ from services.payments_webhooks.errors import RefundExceedsCharge
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.refund import repository
 from services.payments_webhooks.refund.repository import Refund
-from services.payments_webhooks.stripe_api import Stripe
+from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe, too_old
 
 __all__ = ["RefundService"]
 
@@ -51,13 +53,29 @@ class RefundService:
     async def create(self, job: Job) -> None:
         """Asks Stripe; the key is the refund, so asking again gives the same refund."""
         refund = await self._get(job.payload["refund_id"])
-        answer = await self._stripe.create_refund(
-            refund.id, refund.payment_intent_id, refund.amount, {"refund_id": refund.id, "order_id": refund.order_id}
-        )
+        answer = await self._at_stripe(refund)
         crash_point("refund.not_stored")
         async with self._database.transaction("refund created") as connection:
             await self.settle(connection, refund, answer.id, answer.status or "pending")
             await job.complete(connection)
+
+    async def _at_stripe(self, refund: Refund) -> stripe.Refund:
+        """The refund Stripe has for ours, made if there is none, however often this is asked."""
+        if too_old(refund.created_at):
+            found = await self._stripe.refunds.find(refund.id, refund.payment_intent_id)
+            if found is not None:
+                return found
+        try:
+            return await self._stripe.refunds.create(
+                refund.stripe_idempotency_key, refund.payment_intent_id, refund.amount, refund.metadata()
+            )
+        except ReplayedFailure as error:
+            found = await self._stripe.refunds.find(refund.id, refund.payment_intent_id)
+            if found is not None:
+                return found
+            async with self._database.transaction("give up stripe key") as connection:
+                await repository.next_key(connection, refund)
+            raise Unavailable("Stripe had an error; try again in a moment.") from error
 
     async def settle(self, connection: Connection, refund: Refund, stripe_id: str, status: str) -> None:
         """Takes in Stripe's word on a refund, from its answer or from an event, whichever comes first."""

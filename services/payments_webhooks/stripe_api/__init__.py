@@ -1,0 +1,21 @@
+"""Stripe through its own SDK, in our words: each write may be repeated, each call ends, and none hides behind another.
+
+Events are read with the version of the API that the SDK pins; so are the answers to our own calls.
+"""
+
+from reliability.circuit_breaker import CircuitBreaker
+from services.payments_webhooks.stripe_api.calls import Calls, ReplayedFailure, too_old
+from services.payments_webhooks.stripe_api.intents import Intents
+from services.payments_webhooks.stripe_api.refunds import Refunds
+
+__all__ = ["ReplayedFailure", "Stripe", "too_old"]
+
+
+class Stripe:
+    """The account we charge with. One breaker and one retry budget for all of it: it is one dependency."""
+
+    def __init__(self, api_key: str, base: str) -> None:
+        calls = Calls(api_key, base)
+        self.breaker: CircuitBreaker = calls.breaker
+        self.intents = Intents(calls)
+        self.refunds = Refunds(calls)

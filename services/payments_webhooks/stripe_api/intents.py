@@ -1,0 +1,88 @@
+"""Payment intents at Stripe."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import stripe
+
+from services.payments_webhooks.errors import AmountRefused
+from services.payments_webhooks.stripe_api.calls import Calls, tag
+
+if TYPE_CHECKING:
+    from stripe.params import PaymentIntentCreateParams
+
+__all__ = ["Intents"]
+
+# Stripe's search lags by up to a minute and its lists do not; lists cannot ask for metadata and search can.
+_INDEXED: Final = timedelta(hours=1)
+_SLACK: Final = 60
+_PAGE: Final = 100
+
+
+class Intents:
+    """The calls on payment intents."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._call = calls
+        self._api = calls.client.v1.payment_intents
+
+    async def create(
+        self, key: str, amount: int, currency: str, email: str, metadata: Mapping[str, str]
+    ) -> stripe.PaymentIntent:
+        """A payment intent, amount in minor units. Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`."""
+        params: PaymentIntentCreateParams = {
+            "amount": amount,
+            "currency": currency.lower(),
+            "receipt_email": email,
+            "metadata": dict(metadata),
+            "automatic_payment_methods": {"enabled": True},
+        }
+        try:
+            return await self._call(
+                "stripe.payment_intents.create", lambda: self._api.create_async(params, {"idempotency_key": key})
+            )
+        except stripe.InvalidRequestError as error:
+            if error.code not in {"amount_too_small", "amount_too_large"}:
+                raise
+            raise AmountRefused(error.user_message or "") from error
+
+    async def retrieve(self, intent_id: str) -> stripe.PaymentIntent:
+        """An intent as it is now."""
+        return await self._call("stripe.payment_intents.retrieve", lambda: self._api.retrieve_async(intent_id))
+
+    async def find(self, payment_id: str, since: datetime) -> stripe.PaymentIntent | None:
+        """The intent that carries our payment's id, if Stripe has one; it cannot be older than `since`."""
+        if datetime.now(UTC) - since > _INDEXED:
+            return await self._search(payment_id)
+        return await self._scan(payment_id, since)
+
+    async def _search(self, payment_id: str) -> stripe.PaymentIntent | None:
+        found = await self._call(
+            "stripe.payment_intents.search",
+            lambda: self._api.search_async({"query": f"metadata['payment_id']:'{payment_id}'", "limit": 1}),
+        )
+        return next(iter(found.data), None)
+
+    async def _scan(self, payment_id: str, since: datetime) -> stripe.PaymentIntent | None:
+        after = int(since.timestamp()) - _SLACK
+        page = await self._call(
+            "stripe.payment_intents.list", lambda: self._api.list_async({"created": {"gte": after}, "limit": _PAGE})
+        )
+        while True:
+            for intent in page.data:
+                if tag(intent, "payment_id") == payment_id:
+                    return intent
+            if not page.has_more:
+                return None
+            page = await self._call("stripe.payment_intents.list", page.next_page_async)
+
+    async def cancel(self, intent_id: str) -> str:
+        """Cancels an intent if Stripe lets us; the intent's status after that."""
+        try:
+            intent = await self._call("stripe.payment_intents.cancel", lambda: self._api.cancel_async(intent_id))
+        except stripe.InvalidRequestError as error:
+            if error.code != "payment_intent_unexpected_state":
+                raise
+            intent = await self.retrieve(intent_id)
+        return str(intent.status)

@@ -1,0 +1,189 @@
+"""Payments beside the real orders and a sandbox of Stripe's; what Stripe sends is handed over by the test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import httpx
+import pytest_asyncio
+import stripe
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from holdfast.common.v1 import money_pb2
+from holdfast.payments.v1 import payments_pb2 as pb
+from holdfast.payments.v1 import payments_pb2_grpc
+from reliability import rpc
+from reliability.ids import new_id
+from reliability.runtime import Application, Runtime
+from sandbox.stripe.app import create_app
+from sandbox.stripe.settings import Settings
+from services.orders.app import build as build_orders
+from services.orders.settings import OrdersSettings
+from services.payments_webhooks.app import build as build_payments
+from services.payments_webhooks.settings import PaymentsSettings
+from tests.contract.stripe_sandbox_fixtures import (
+    API_KEY,
+    BOUND_SECONDS,
+    WEBHOOK_SECRET,
+    Clock,
+    Received,
+    Receiver,
+    Sandbox,
+    Servers,
+    sdk,
+)
+
+NOWHERE = "127.0.0.1:1"
+TOTAL = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """Payments, orders and Stripe. Nothing happens by itself: a test delivers events and runs jobs."""
+
+    sandbox: Sandbox
+    payments: Runtime[PaymentsSettings]
+    orders: Runtime[OrdersSettings]
+    http: httpx.AsyncClient
+    stub: "payments_pb2_grpc.PaymentsServiceAsyncStub"
+
+    async def order(self, total: int = TOTAL) -> str:
+        """A pending order's id."""
+        async with self.orders.database.transaction() as connection:
+            return str(await connection.fetchval(_ORDER, total))
+
+    async def create_intent(self, order_id: str, amount: int = TOTAL) -> pb.CreateIntentResponse:
+        """As orders asks for it."""
+        money = money_pb2.Money(amount=amount, currency="USD")
+        request = pb.CreateIntentRequest(order_id=order_id, attempt=1, amount=money, email="a@example.com")
+        return await rpc.invoke(self.stub.CreateIntent, request, step="payments.CreateIntent", attempts=1)
+
+    async def refund(self, key: str, intent: str, amount: int = TOTAL, currency: str = "USD") -> str:
+        """As orders asks for it; our refund's id."""
+        money = money_pb2.Money(amount=amount, currency=currency)
+        request = pb.RefundPaymentRequest(idempotency_key=key, payment_intent_id=intent, amount=money, reason="test")
+        return (await rpc.invoke(self.stub.RefundPayment, request, step="payments.RefundPayment")).refund_id
+
+    async def paid(self, order_id: str) -> str:
+        """Lets the customer pay and Stripe tell; the intent."""
+        intent = (await self.create_intent(order_id)).payment_intent_id
+        await self.sandbox.pay(intent)
+        await self.deliver(await self.event("payment_intent.succeeded", intent))
+        await self.work()
+        return intent
+
+    async def event(self, event_type: str, about: str) -> Received:
+        """The newest event of a type about an object, as Stripe sent it."""
+        receiver = self.sandbox.receiver
+
+        def arrived() -> list[Received]:
+            return [each for each in receiver.of(event_type) if about.encode() in each.body]
+
+        async with asyncio.timeout(BOUND_SECONDS), receiver.arrived:
+            await receiver.arrived.wait_for(arrived)
+        return arrived()[-1]
+
+    async def deliver(self, *events: Received) -> None:
+        """Hands events over in this order."""
+        for event in events:
+            answer = await self.http.post(
+                "/api/stripe/webhook", content=event.body, headers={"stripe-signature": event.signature}
+            )
+            assert answer.status_code == 200, answer.text
+
+    async def work(self) -> None:
+        """Runs the jobs of payments that are due, and those that become due by it."""
+        await self.payments.worker.run_until_idle()
+
+    async def value(self, query: str, *arguments: Any) -> Any:
+        """One value of payments' database."""
+        async with self.payments.database.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        """Rows of payments' database."""
+        async with self.payments.database.connection() as connection:
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+    async def execute(self, statement: str, *arguments: Any) -> None:
+        """Changes payments' database."""
+        async with self.payments.database.transaction() as connection:
+            await connection.execute(statement, *arguments)
+
+    async def of_orders(self, query: str, *arguments: Any) -> Any:
+        """One value of orders' database."""
+        async with self.orders.database.connection() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def intents(self) -> list[stripe.PaymentIntent]:
+        """What Stripe has."""
+        return list((await self.sandbox.api.v1.payment_intents.list_async({"limit": 100})).data)
+
+    async def faults_left(self) -> int:
+        """How many calls will still meet a fault."""
+        return sum(fault["remaining"] for fault in await self.sandbox.get("/_sandbox/faults"))
+
+
+_ORDER = """
+WITH cart AS (INSERT INTO carts DEFAULT VALUES RETURNING id),
+placed AS (
+    INSERT INTO orders (cart_id, email, shipping_address, shipping_method, currency, subtotal, discount, shipping, tax,
+                        total, hold_expires_at, correlation_id)
+    SELECT id, 'a@example.com', '{"name": "A"}', 'standard', 'USD', $1::bigint, 0, 0, 0, $1::bigint,
+           now() + interval '15 minutes', 'flow-1'
+      FROM cart RETURNING id),
+line AS (
+    INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total)
+    SELECT id, uuidv7(), 'SKU', 'Thing', 1, $1::bigint, $1::bigint FROM placed)
+SELECT id::text FROM placed
+"""
+
+RuntimeFor = Callable[..., Awaitable[Runtime[Any]]]
+ServeRpc = Callable[[Application], Awaitable[Callable[[str], grpc.aio.Channel]]]
+ClientFor = Callable[[Application], httpx.AsyncClient]
+
+
+@pytest_asyncio.fixture(scope="session")
+async def web() -> AsyncIterator[Servers]:
+    """Where Stripe and the receiver of its webhooks are served."""
+    running = Servers()
+    yield running
+    await running.stopped()
+
+
+@pytest_asyncio.fixture
+async def sandbox(tmp_path: Path, web: Servers) -> AsyncIterator[Sandbox]:
+    """A Stripe whose webhooks are kept until the test hands them over."""
+    receiver, clock = Receiver(), Clock()
+    hook = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
+    async with web.serve(hook) as url:
+        settings = Settings("127.0.0.1", 0, API_KEY, f"{url}/hook", (WEBHOOK_SECRET,), tmp_path / "stripe.db")
+        async with (
+            web.serve(create_app(settings, clock)) as base,
+            httpx.AsyncClient(base_url=base, verify=False) as http,
+        ):
+            yield Sandbox(base, sdk(base), http, receiver, clock)
+
+
+@pytest_asyncio.fixture
+async def shop(sandbox: Sandbox, runtime_for: RuntimeFor, serve_rpc: ServeRpc, client_for: ClientFor) -> Shop:
+    """Everything on fresh databases."""
+    nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
+    orders = await runtime_for("orders", OrdersSettings, cart_secret=new_id(), **nowhere)
+    connect = await serve_rpc(build_orders(orders))
+    payments = await runtime_for(
+        "payments-webhooks",
+        PaymentsSettings,
+        orders_grpc=NOWHERE,
+        stripe_api_key=API_KEY,
+        stripe_webhook_secret=WEBHOOK_SECRET,
+        stripe_api_base=sandbox.url,
+    )
+    payments.channel = lambda address: connect("payments-webhooks")  # type: ignore[method-assign]
+    application = build_payments(payments)
+    stub = payments_pb2_grpc.PaymentsServiceStub((await serve_rpc(application))("orders"))
+    return Shop(sandbox, payments, orders, client_for(application), stub)
