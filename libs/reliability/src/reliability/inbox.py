@@ -26,7 +26,9 @@ __all__ = [
     "count_parked",
     "finish",
     "park",
+    "purge",
     "receive",
+    "replay",
     "stored",
     "verify_signature",
 ]
@@ -69,6 +71,31 @@ RETURNING id
 """
 
 
+# One statement: nobody else can find the event received and no job for it. The dead letter that parked it is used
+# again; an event that was finished gets a new job.
+_REPLAY = """
+WITH replayed AS (
+    UPDATE inbox SET state = 'received', finished_at = NULL WHERE id = $1 AND state <> 'received'
+    RETURNING id, source, object_key, correlation_id),
+redriven AS (
+    UPDATE jobs SET state = 'queued', attempt = 0, run_at = now(), finished_at = NULL
+     WHERE id = (SELECT max(id) FROM jobs
+                  WHERE kind = $2 AND state = 'parked' AND payload ->> 'inbox_id' = $1::text)
+       AND EXISTS (SELECT FROM replayed)
+    RETURNING id),
+enqueued AS (
+    INSERT INTO jobs (kind, payload, order_key, max_attempts, correlation_id, trace)
+    SELECT $2, jsonb_build_object('inbox_id', id), source || ':' || object_key, $3, correlation_id, $4
+      FROM replayed WHERE NOT EXISTS (SELECT FROM redriven))
+SELECT count(*) FROM replayed
+"""
+_PURGE = """
+DELETE FROM inbox WHERE id IN (
+    SELECT id FROM inbox
+     WHERE received_at < now() - $1::int * interval '1 day' AND state <> 'received' LIMIT 10000)
+"""
+
+
 async def receive(connection: Connection, event: Received, *, job: str, max_attempts: int = 12) -> bool:
     """Stores the event and enqueues `job` for it; False when it had been received before."""
     job_id = await connection.fetchval(
@@ -106,6 +133,18 @@ async def finish(connection: Connection, inbox_id: int, state: str, flow: str) -
 async def park(connection: Connection, inbox_id: int) -> None:
     """Marks an event whose job ran out of attempts."""
     await connection.execute("UPDATE inbox SET state = 'parked', finished_at = now() WHERE id = $1", inbox_id)
+
+
+async def replay(connection: Connection, inbox_id: int, *, job: str, max_attempts: int = 12) -> bool:
+    """Lets `job` handle a finished or parked event again; False when it is being handled, or there is none."""
+    done = await connection.fetchval(_REPLAY, inbox_id, job, max_attempts, carrier())
+    signal(SIGNAL)
+    return bool(done)
+
+
+async def purge(connection: Connection, *, days: int = 90) -> int:
+    """Deletes events past retention, 10,000 at most, but none that waits to be handled; returns how many."""
+    return int((await connection.execute(_PURGE, days)).split()[-1])
 
 
 async def count_parked(connection: Connection) -> int:
