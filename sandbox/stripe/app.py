@@ -16,8 +16,10 @@ from sandbox.stripe import (
     charges,
     checkout_sessions,
     customers,
+    disputes,
     events,
     ids,
+    invoice_payments,
     page,
     payment_intents,
     payment_methods,
@@ -37,6 +39,8 @@ OPERATIONS = (
     *charges.OPERATIONS,
     *refunds.OPERATIONS,
     *checkout_sessions.OPERATIONS,
+    *disputes.OPERATIONS,
+    *invoice_payments.OPERATIONS,
     *events.OPERATIONS,
 )
 

@@ -32,6 +32,7 @@ class TestCard:
     decline: Decline | None = None
     needs_authentication: bool = False
     refunds: RefundOutcome = RefundOutcome.SUCCEEDS
+    disputed_as: str | None = None
 
     @property
     def last4(self) -> str:
@@ -80,6 +81,8 @@ CARDS = (
     ),
     TestCard("4000000000007726", "pendingRefund", refunds=RefundOutcome.PENDING_THEN_SUCCEEDS),
     TestCard("4000000000005126", "refundFail", refunds=RefundOutcome.SUCCEEDS_THEN_FAILS),
+    TestCard("4000000000000259", "createDispute", disputed_as="fraudulent"),
+    TestCard("4000000000002685", "createDisputeProductNotReceived", disputed_as="product_not_received"),
 )
 
 _BY_NUMBER = {card.number: card for card in CARDS}

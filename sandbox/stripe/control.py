@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox.stripe import cards, checkout_sessions, faults, ids, outbox, payment_methods, payments, refunds
+from sandbox.stripe import cards, checkout_sessions, disputes, faults, ids, outbox, payment_methods, payments, refunds
 from sandbox.stripe.api import base_url, error_response
 from sandbox.stripe.errors import ApiError, InvalidParameter, Json
 from sandbox.stripe.faults import FaultError
@@ -42,6 +42,8 @@ class Control:
             ("payment_intents/{id}/authenticate", authenticate),
             ("payment_intents/{id}/settle", settle_intent),
             ("refunds/{id}/settle", settle_refund),
+            ("payment_intents/{id}/dispute", dispute_intent),
+            ("disputes/{id}/decide", decide_dispute),
             ("checkout/sessions/{id}/pay", pay_session),
         )
         return [
@@ -201,6 +203,23 @@ def settle_refund(ledger: Ledger, refund_id: str, body: Json) -> Json:
     """The bank's last word on a refund."""
     success = _success(body)
     return refunds.settle(ledger, ledger.require("refund", refund_id), success=success)
+
+
+def dispute_intent(ledger: Ledger, intent_id: str, body: Json) -> Json:
+    """The cardholder contests what was paid."""
+    reason = body.get("reason", "fraudulent")
+    if reason not in disputes.REASONS:
+        raise InvalidParameter(f'"reason" must be one of {", ".join(sorted(disputes.REASONS))}.', param="reason")
+    intent = ledger.require("payment_intent", intent_id, "intent")
+    return disputes.open_for(ledger, ledger.require("charge", intent["latest_charge"] or ""), reason)
+
+
+def decide_dispute(ledger: Ledger, dispute_id: str, body: Json) -> Json:
+    """The bank's last word on a dispute."""
+    outcome = body.get("outcome")
+    if outcome not in ("won", "lost"):
+        raise InvalidParameter('"outcome" must be "won" or "lost".', param="outcome")
+    return disputes.decide(ledger, ledger.require("dispute", dispute_id), won=outcome == "won")
 
 
 def pay_session(ledger: Ledger, session_id: str, body: Json) -> Json:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox.stripe import charges, ids
+from sandbox.stripe import charges, disputes, ids
 from sandbox.stripe.cards import AUTHENTICATION_REQUIRED, Decline
 from sandbox.stripe.errors import CardDeclined, InvalidState, Json
 from sandbox.stripe.ledger import Ledger
@@ -106,7 +106,10 @@ def _decide(ledger: Ledger, intent: Json, method: Json, charge: Json, decline: D
     automatic = intent["capture_method"] != "manual"
     charges.succeed(ledger, charge, capture=automatic)
     if automatic:
-        return _succeed(ledger, intent, charge["amount"])
+        _succeed(ledger, intent, charge["amount"])
+        if disputed_as := card_of(ledger, method).disputed_as:
+            disputes.open_for(ledger, charge, disputed_as)
+        return intent
     intent.update(status="requires_capture", amount_capturable=charge["amount"])
     ledger.store.save(intent)
     ledger.emit("payment_intent.amount_capturable_updated", intent)
