@@ -242,6 +242,7 @@ class Site:
                     "STRIPE_API_BASE": stripe.api_base if stripe else self._url("stripe-sandbox"),
                     "STRIPE_API_KEY": stripe.api_key if stripe else self.secrets.stripe_api_key,
                     "STRIPE_WEBHOOK_SECRET": stripe.webhook_secret if stripe else self.secrets.stripe_webhook_secret,
+                    "RECONCILE_GRACE_SECONDS": self.environment.get("RECONCILE_GRACE_SECONDS", "60"),
                 }
             case "notifications":
                 return {

@@ -15,7 +15,7 @@ from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
-from services.admin.routes import NOTIFICATIONS, TABLE
+from services.admin.routes import NOTIFICATIONS, PAYMENTS, TABLE
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
 from services.admin.traces import routes as trace_routes
@@ -41,7 +41,11 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
         notifications_pb2_grpc.NotificationsServiceStub(channels["notifications"]),
         database,
     )
-    relay = Relay({NOTIFICATIONS.full_name: channels["notifications"]}, database, runtime.cache)
+    relay = Relay(
+        {NOTIFICATIONS.full_name: channels["notifications"], PAYMENTS.full_name: channels["payments-webhooks"]},
+        database,
+        runtime.cache,
+    )
     traces = TraceService(database, retention_days=settings.span_retention_days)
     trace_jobs.register(runtime.worker, traces)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])

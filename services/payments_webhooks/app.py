@@ -9,35 +9,47 @@ from reliability import rpc
 from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
+from services.payments_webhooks import jobs
+from services.payments_webhooks.dispute.events import DisputeEvents
+from services.payments_webhooks.dispute.service import DisputeService
+from services.payments_webhooks.intent.events import IntentEvents
 from services.payments_webhooks.intent.service import IntentService
+from services.payments_webhooks.reconcile.service import ReconcileService
+from services.payments_webhooks.refund.events import RefundEvents
 from services.payments_webhooks.refund.service import RefundService
 from services.payments_webhooks.servicer import PaymentsServicer
 from services.payments_webhooks.settings import PaymentsSettings
 from services.payments_webhooks.stripe_api import Stripe
 from services.payments_webhooks.webhook.routes import WebhookRoutes
-from services.payments_webhooks.webhook.service import PROCESS_EVENT, WebhookService
+from services.payments_webhooks.webhook.service import WebhookService
 
 __all__ = ["build"]
 
 
 def build(runtime: Runtime[PaymentsSettings]) -> Application:
     """Settings to a service."""
-    settings, database, worker = runtime.settings, runtime.database, runtime.worker
+    settings, database = runtime.settings, runtime.database
     stripe = Stripe(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base)
     orders = orders_pb2_grpc.OrdersServiceStub(runtime.channel(settings.orders_grpc))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     intents = IntentService(database, stripe)
     refunds = RefundService(database, stripe, orders)
-    webhooks = WebhookService(database, settings.webhook_secrets(), refunds, orders)
-    worker.handle(PROCESS_EVENT, webhooks.process, parked=webhooks.parked)
-    worker.handle("create_refund", refunds.create)
-    worker.handle("report_refund", refunds.report)
+    reconciler = ReconcileService(database, stripe, settings.reconcile_grace_seconds)
+    told = IntentEvents(database, stripe, orders)
+    handlers = {
+        **told.handlers(),
+        **RefundEvents(database, stripe, told, refunds).handlers(),
+        **DisputeEvents(stripe, told).handlers(),
+    }
+    webhooks = WebhookService(database, settings.webhook_secrets(), handlers)
+    jobs.register(runtime.worker, webhooks, refunds, reconciler)
+    servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database))
     return Application(
         endpoints=WebhookRoutes(webhooks).endpoints(),
         rpcs={
             payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(
-                payments_pb2_grpc.add_PaymentsServiceServicer_to_server, PaymentsServicer(database, intents, refunds)
+                payments_pb2_grpc.add_PaymentsServiceServicer_to_server, servicer
             )
         },
         authenticate=authenticator(TokenVerifier(keys), settings.public_url),

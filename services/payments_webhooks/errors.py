@@ -1,13 +1,26 @@
 """What payments refuses, and why.
 
-Conflict ── PaymentCancelled, PaymentDiffers
+Conflict ── EventInProgress, PaymentCancelled, PaymentDiffers
 Unprocessable ── AmountRefused, RefundExceedsCharge
 InvalidRequest ── InvalidEvent
 """
 
 from reliability.errors import Conflict, InvalidRequest, Unprocessable
 
-__all__ = ["AmountRefused", "InvalidEvent", "PaymentCancelled", "PaymentDiffers", "RefundExceedsCharge"]
+__all__ = [
+    "AmountRefused",
+    "EventInProgress",
+    "InvalidEvent",
+    "PaymentCancelled",
+    "PaymentDiffers",
+    "RefundExceedsCharge",
+]
+
+
+class EventInProgress(Conflict):
+    """Only what was handled, or given up, can be handled again."""
+
+    code, title = "event_in_progress", "This event is being handled"
 
 
 class PaymentCancelled(Conflict):

@@ -10,10 +10,13 @@ from reliability.crash_points import crash_point
 from reliability.errors import FieldError, ValidationFailed
 from reliability.ids import is_id
 from reliability.postgres import Database
-from services.payments_webhooks import repository
+from services.payments_webhooks import messages, repository
+from services.payments_webhooks.dispute.service import DisputeService
 from services.payments_webhooks.intent.domain import PaymentState
 from services.payments_webhooks.intent.service import IntentService
+from services.payments_webhooks.reconcile.service import ReconcileService
 from services.payments_webhooks.refund.service import RefundService
+from services.payments_webhooks.webhook.service import WebhookService
 
 __all__ = ["PaymentsServicer"]
 
@@ -23,10 +26,21 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
     """Translates."""
 
-    def __init__(self, database: Database, intents: IntentService, refunds: RefundService) -> None:
+    def __init__(
+        self,
+        database: Database,
+        intents: IntentService,
+        refunds: RefundService,
+        webhooks: WebhookService,
+        reconciler: ReconcileService,
+        disputes: DisputeService,
+    ) -> None:
         self._database = database
         self._intents = intents
         self._refunds = refunds
+        self._webhooks = webhooks
+        self._reconciler = reconciler
+        self._disputes = disputes
 
     async def CreateIntent(self, request: pb.CreateIntentRequest, context: Context) -> pb.CreateIntentResponse:
         """See the proto."""
@@ -68,6 +82,46 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
         crash_point("refund.asked_not_answered")
         return pb.RefundPaymentResponse(refund_id=refund_id)
 
+    async def ListWebhooks(self, request: pb.ListWebhooksRequest, context: Context) -> pb.ListWebhooksResponse:
+        """See the proto."""
+        limit, before = messages.page_size(request), _before(request)
+        state = request.state if request.HasField("state") else None
+        event_type = request.type if request.HasField("type") else None
+        rows = await self._webhooks.page(limit, before, state, event_type)
+        return pb.ListWebhooksResponse(
+            items=map(messages.webhook, rows), next_cursor=messages.next_cursor(rows, limit, lambda row: row.id)
+        )
+
+    async def GetWebhook(self, request: pb.GetWebhookRequest, context: Context) -> pb.GetWebhookResponse:
+        """See the proto."""
+        return messages.whole_webhook(await self._webhooks.find(messages.number_of(request.webhook_id)))
+
+    async def ReplayWebhook(self, request: pb.ReplayWebhookRequest, context: Context) -> pb.ReplayWebhookResponse:
+        """See the proto."""
+        event = await self._webhooks.replay(messages.number_of(request.webhook_id))
+        return pb.ReplayWebhookResponse(webhook_id=str(event.id), state=event.state)
+
+    async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
+        """See the proto."""
+        await self._reconciler.request()
+        return pb.ReconcileResponse()
+
+    async def ListDrift(self, request: pb.ListDriftRequest, context: Context) -> pb.ListDriftResponse:
+        """See the proto."""
+        limit = messages.page_size(request)
+        rows = await self._reconciler.drift(limit, _before(request))
+        return pb.ListDriftResponse(
+            items=map(messages.drift, rows), next_cursor=messages.next_cursor(rows, limit, lambda row: row.id)
+        )
+
+    async def ListDisputes(self, request: pb.ListDisputesRequest, context: Context) -> pb.ListDisputesResponse:
+        """See the proto."""
+        limit = messages.page_size(request)
+        rows = await self._disputes.page(limit, request.cursor if request.HasField("cursor") else None)
+        return pb.ListDisputesResponse(
+            items=map(messages.dispute, rows), next_cursor=messages.next_cursor(rows, limit, lambda row: row.id)
+        )
+
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
         """See the proto."""
         async with self._database.connection() as connection:
@@ -79,3 +133,7 @@ def _order_id(value: str) -> str:
     if not is_id(value):
         raise ValidationFailed([FieldError("/order_id", "is not an id")])
     return value
+
+
+def _before(request: pb.ListWebhooksRequest | pb.ListDriftRequest) -> int | None:
+    return messages.number_of(request.cursor) if request.HasField("cursor") else None

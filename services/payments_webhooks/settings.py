@@ -16,6 +16,9 @@ class PaymentsSettings(ServiceSettings):
     stripe_webhook_secret: SecretStr = Field(min_length=8)
     stripe_api_base: str = "https://api.stripe.com"
 
+    reconcile_grace_seconds: float = Field(default=60.0, ge=0)
+    """How long a webhook may take before its absence counts as drift."""
+
     @field_validator("stripe_api_base")
     @classmethod
     def _without_slash(cls, value: str) -> str:

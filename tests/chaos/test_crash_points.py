@@ -68,10 +68,17 @@ CANCEL = {
     "cancel.not_committed": "orders",
     "release.not_noted": "orders",
 }
-# and while one whose time is up is found to be paid.
+# while one whose time is up is found to be paid,
 EXPIRY = "expiry.extended_not_noted"
+# while a refund is sent back by the bank,
+FAILED_REFUND = "refund.failure_reported_not_noted"
+# and while what nobody told us is found out.
+RECONCILIATION = {
+    "reconcile.page_stored": "payments-webhooks",
+    "reconcile.not_noted": "payments-webhooks",
+}
 CAMPAIGN = "campaign.not_noted"
-DIES = CHECKOUT | PAYMENT | REFUND | CANCEL | {EXPIRY: "orders"}
+DIES = CHECKOUT | PAYMENT | REFUND | CANCEL | RECONCILIATION | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks"}
 # Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
 ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}
 
@@ -134,6 +141,16 @@ class Mortal:
             finally:
                 await connection.execute("UPDATE variants SET on_hand = $2 WHERE id = $1", variant, on_hand)
 
+    @asynccontextmanager
+    async def staff(self) -> AsyncIterator[Staff]:
+        """A member of staff who has signed in."""
+        staff = Staff(self.system.endpoints)
+        try:
+            await staff.sign_in()
+            yield staff
+        finally:
+            await staff.close()
+
     async def rest(self) -> None:
         """Until nothing of this test is left to do anywhere; a dead letter is something left to do."""
 
@@ -170,7 +187,9 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> CrashPoints:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, points: CrashPoints) -> Iterator[System]:
     """One system for all points."""
-    with System(tmp_path_factory.mktemp("crashes"), pick_port_base(), environment=points.environment) as system:
+    # No webhook is waited for before it counts as missing: here they are dropped on purpose.
+    environment = points.environment | {"RECONCILE_GRACE_SECONDS": "0"}
+    with System(tmp_path_factory.mktemp("crashes"), pick_port_base(), environment=environment) as system:
         yield system
 
 
@@ -270,6 +289,41 @@ async def test_an_expiry_that_finds_money_survives_death(mortal: Mortal, shopper
     await assert_bought(mortal, purchase, mails=1)
 
 
+@pytest.mark.parametrize("point", some(RECONCILIATION))
+async def test_a_lost_webhook_is_found_in_spite_of_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """Stripe's webhooks are all lost and the reconciler dies: the next run ends with one sale in everybody's books."""
+    purchase = await order(mortal, shopper)
+    intent = purchase.checkout["payment"]["payment_intent_id"]
+    await shopper.order_fault(on="webhook", fault="drop", times=10, payment_intent=intent)
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    async with mortal.staff() as staff, mortal.dying(DIES[point], point):
+        (await staff.http.post("/api/admin/payments/reconcile", json={})).raise_for_status()
+    await assert_bought(mortal, purchase, mails=1)
+    drift = "SELECT kind, repaired FROM drift WHERE stripes = 'payment_intent.succeeded' AND found_at >= $1"
+    found = await mortal.observer.rows("payments-webhooks", drift, mortal.since)
+    assert found == [{"kind": "missing_event", "repaired": True}]
+
+
+@pytest.mark.long
+async def test_a_refund_that_fails_survives_death(mortal: Mortal, shopper: Shopper) -> None:
+    """The money came back to us: Stripe, payments and orders agree that nothing was refunded."""
+    purchase = await order(mortal, shopper)
+    async with mortal.empty_shelf(purchase.checkout["order_id"], purchase.variant, 2):
+        async with mortal.dying(DIES[FAILED_REFUND], FAILED_REFUND):
+            (await shopper.pay(purchase.checkout, "4000000000005126")).raise_for_status()
+        await shopper.wait_for(purchase.checkout, "paid", seconds=60)
+        await mortal.rest()
+    account = await assert_ordered_once(mortal, purchase)
+    assert (account["refunds"], account["refunded"]) == (0, 0)
+    refunds = await mortal.observer.rows(
+        "payments-webhooks",
+        "SELECT r.state FROM refunds r JOIN payments p ON p.id = r.payment_id WHERE p.order_id = $1",
+        purchase.checkout["order_id"],
+    )
+    assert refunds == [{"state": "failed"}]
+    assert await states(mortal, purchase) == {"order": "paid", "stock": "lost", "hold": "released"}
+
+
 @pytest.mark.long
 async def test_a_mail_that_is_ambiguous_twice_is_unknown(mortal: Mortal, shopper: Shopper) -> None:
     """Both attempts may have arrived: it is written down as unknown, and not sent a third time."""
@@ -284,9 +338,7 @@ async def test_a_mail_that_is_ambiguous_twice_is_unknown(mortal: Mortal, shopper
 @pytest.mark.long
 async def test_a_campaign_survives_death_at_its_sends(mortal: Mortal, shopper: Shopper) -> None:
     """Marketing that may have arrived is unknown and not sent again; everybody else gets it once."""
-    staff = Staff(mortal.system.endpoints)
-    try:
-        await staff.sign_in()
+    async with mortal.staff() as staff:
         name = f"Crash {uuid.uuid4().hex[:8]}"
         campaign = await staff.draft_campaign(name)
         async with mortal.dying("notifications", CAMPAIGN):
@@ -298,8 +350,6 @@ async def test_a_campaign_survives_death_at_its_sends(mortal: Mortal, shopper: S
 
         stats = await eventually(finished, "the campaign", seconds=60)
         await mortal.rest()
-    finally:
-        await staff.close()
     assert stats["unknown"] > 0
     assert stats["sent"] + stats["unknown"] == stats["recipients"]
     # The mail server took those that we do not know of: the test died after its answers.

@@ -1,11 +1,27 @@
 """Every statement on payments."""
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 import asyncpg
 
 from reliability.postgres import Connection
 from services.payments_webhooks.intent.domain import Payment, PaymentState
 
-__all__ = ["by_intent", "by_order", "find", "insert", "insert_cancelled", "next_key", "set_intent", "set_state"]
+__all__ = [
+    "by_intent",
+    "by_intents",
+    "by_order",
+    "find",
+    "insert",
+    "insert_cancelled",
+    "insert_stray",
+    "live_unchecked",
+    "next_key",
+    "set_checked",
+    "set_intent",
+    "set_state",
+]
 
 _COLUMNS = """
 id::text, order_id::text, attempt, amount, currency, email, state, stripe_key, payment_intent_id, client_secret,
@@ -53,6 +69,32 @@ async def insert_cancelled(connection: Connection, order_id: str, correlation_id
     )
 
 
+async def insert_stray(
+    connection: Connection, payment: Payment, intent_id: str, client_secret: str, amount: int
+) -> Payment:
+    """Another intent that was paid for `payment`, as a payment of its own; made if it was not there."""
+    # Two of them at once would take the same number: the payment's lock lets one after the other.
+    await connection.execute("SELECT FROM payments WHERE id = $1 FOR UPDATE", payment.id)
+    await connection.execute(
+        """
+        INSERT INTO payments (order_id, attempt, amount, currency, email, state, payment_intent_id, client_secret,
+                              correlation_id, stray)
+        SELECT order_id, (SELECT max(attempt) + 1 FROM payments WHERE order_id = $2), $5, currency, email, 'succeeded',
+               $3, $4, correlation_id, true
+          FROM payments WHERE id = $1
+            ON CONFLICT (payment_intent_id) DO NOTHING
+        """,
+        payment.id,
+        payment.order_id,
+        intent_id,
+        client_secret,
+        amount,
+    )
+    stray = await by_intent(connection, intent_id)
+    assert stray is not None  # there before, or inserted above
+    return stray
+
+
 async def find(connection: Connection, payment_id: str, *, lock: bool = False) -> Payment | None:
     """A payment by our id."""
     suffix = " FOR UPDATE" if lock else ""
@@ -63,7 +105,7 @@ async def by_order(connection: Connection, order_id: str) -> Payment | None:
     """The newest payment of an order."""
     return _payment(
         await connection.fetchrow(
-            f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 ORDER BY attempt DESC LIMIT 1", order_id
+            f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 AND NOT stray ORDER BY attempt DESC LIMIT 1", order_id
         )
     )
 
@@ -74,6 +116,34 @@ async def by_intent(connection: Connection, intent_id: str, *, lock: bool = Fals
     return _payment(
         await connection.fetchrow(f"SELECT {_COLUMNS} FROM payments WHERE payment_intent_id = $1{suffix}", intent_id)
     )
+
+
+async def by_intents(connection: Connection, intent_ids: Sequence[str]) -> list[Payment]:
+    """The payments that Stripe knows under these names."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM payments WHERE payment_intent_id = ANY($1::text[])", list(intent_ids)
+    )
+    return [payment for row in rows if (payment := _payment(row))]
+
+
+async def live_unchecked(connection: Connection, limit: int, older_than: timedelta) -> list[Payment]:
+    """Payments that may still be paid or ended and were not compared with Stripe for so long; longest first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM payments
+         WHERE state IN ('open', 'processing') AND payment_intent_id IS NOT NULL
+           AND created_at < now() - $2::interval AND (checked_at IS NULL OR checked_at < now() - $2::interval)
+         ORDER BY checked_at NULLS FIRST, id LIMIT $1
+        """,
+        limit,
+        older_than,
+    )
+    return [payment for row in rows if (payment := _payment(row))]
+
+
+async def set_checked(connection: Connection, payment_ids: Sequence[str]) -> None:
+    """Notes that payments were compared with Stripe."""
+    await connection.execute("UPDATE payments SET checked_at = now() WHERE id = ANY($1::uuid[])", list(payment_ids))
 
 
 async def set_intent(connection: Connection, payment_id: str, intent_id: str, client_secret: str) -> None:

@@ -6,12 +6,14 @@ from datetime import datetime
 import asyncpg
 
 from reliability.postgres import Connection
+from services.payments_webhooks.intent.domain import Payment
+from services.payments_webhooks.refund.domain import RefundState, Told
 
-__all__ = ["Refund", "by_stripe_id", "find", "find_by_key", "insert", "next_key", "refunded", "settle"]
+__all__ = ["Refund", "adopt", "by_stripe_id", "find", "find_by_key", "insert", "next_key", "refunded", "settle"]
 
 _SELECT = """
 SELECT r.id::text, r.payment_id::text, p.order_id::text, p.payment_intent_id, r.amount, r.currency, r.reason, r.state,
-       r.stripe_key, r.stripe_refund_id, p.correlation_id, r.created_at
+       r.failure_reason, r.stripe_key, r.stripe_refund_id, p.correlation_id, r.created_at
   FROM refunds r JOIN payments p ON p.id = r.payment_id
 """
 
@@ -27,7 +29,8 @@ class Refund:
     amount: int
     currency: str
     reason: str
-    state: str
+    state: RefundState
+    failure_reason: str
     stripe_key: int
     stripe_refund_id: str | None
     correlation_id: str
@@ -44,7 +47,7 @@ class Refund:
 
 
 def _refund(row: "asyncpg.Record | None") -> Refund | None:
-    return Refund(**row) if row else None
+    return Refund(**{**row, "state": RefundState(row["state"])}) if row else None
 
 
 async def find(connection: Connection, refund_id: str) -> Refund | None:
@@ -97,15 +100,39 @@ async def next_key(connection: Connection, refund: Refund) -> None:
     )
 
 
-async def settle(connection: Connection, refund_id: str, stripe_id: str, state: str) -> bool:
-    """Records what Stripe says of a refund; True when it succeeded by this. `failed` may follow on `succeeded`."""
+async def adopt(connection: Connection, payment: Payment, told: Told) -> Refund:
+    """A refund that somebody made at Stripe, as one of ours; made if it was not there."""
+    await connection.execute(
+        """
+        INSERT INTO refunds (idempotency_key, payment_id, amount, currency, reason, stripe_refund_id)
+        VALUES ('stripe:' || $1, $2, $3, $4, 'made at Stripe', $1) ON CONFLICT DO NOTHING
+        """,
+        told.id,
+        payment.id,
+        told.amount,
+        told.currency,
+    )
+    refund = await by_stripe_id(connection, told.id)
+    assert refund is not None  # there before, or inserted above
+    return refund
+
+
+async def settle(
+    connection: Connection, refund_id: str, stripe_id: str | None, state: RefundState, reason: str
+) -> bool:
+    """Records what Stripe says of a refund; True when its state changed by this. `failed` may follow on `succeeded`."""
     before = await connection.fetchval("SELECT state FROM refunds WHERE id = $1 FOR UPDATE", refund_id)
     if before == "failed" or (before == "succeeded" and state == "pending"):
         return False
     await connection.execute(
-        "UPDATE refunds SET stripe_refund_id = $2, state = $3, updated_at = now() WHERE id = $1",
+        """
+        UPDATE refunds
+           SET stripe_refund_id = coalesce($2, stripe_refund_id), state = $3, failure_reason = $4, updated_at = now()
+         WHERE id = $1
+        """,
         refund_id,
         stripe_id,
         state,
+        reason,
     )
-    return bool(state == "succeeded" and before != "succeeded")
+    return bool(state != before)

@@ -1,6 +1,9 @@
 """Sending money back, once per key and never more than came in."""
 
+from typing import assert_never
+
 import stripe
+from opentelemetry import metrics
 
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
@@ -14,12 +17,16 @@ from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.errors import RefundExceedsCharge
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.refund import repository
+from services.payments_webhooks.refund.domain import RefundState, Told
 from services.payments_webhooks.refund.repository import Refund
 from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe, too_old
 
 __all__ = ["RefundService"]
 
 _log = get_logger(__name__)
+_failures = metrics.get_meter("holdfast").create_counter(
+    "holdfast.payments.refund_failures", description="Refunds whose money did not arrive, by reason"
+)
 
 
 class RefundService:
@@ -53,10 +60,15 @@ class RefundService:
     async def create(self, job: Job) -> None:
         """Asks Stripe; the key is the refund, so asking again gives the same refund."""
         refund = await self._get(job.payload["refund_id"])
-        answer = await self._at_stripe(refund)
+        stripe_id, state, reason = None, RefundState.FAILED, ""
+        try:
+            told = Told.of((await self._at_stripe(refund)).to_dict())
+            stripe_id, state, reason = told.id, told.state, told.failure_reason
+        except stripe.InvalidRequestError as error:  # refused for good: somebody else gave the money back, say
+            reason = error.code or "refused"
         crash_point("refund.not_stored")
         async with self._database.transaction("refund created") as connection:
-            await self.settle(connection, refund, answer.id, answer.status or "pending")
+            await self.settle(connection, refund, stripe_id, state, reason)
             await job.complete(connection)
 
     async def _at_stripe(self, refund: Refund) -> stripe.Refund:
@@ -77,15 +89,30 @@ class RefundService:
                 await repository.next_key(connection, refund)
             raise Unavailable("Stripe had an error; try again in a moment.") from error
 
-    async def settle(self, connection: Connection, refund: Refund, stripe_id: str, status: str) -> None:
+    async def settle(
+        self, connection: Connection, refund: Refund, stripe_id: str | None, state: RefundState, reason: str
+    ) -> None:
         """Takes in Stripe's word on a refund, from its answer or from an event, whichever comes first."""
-        state = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}.get(status, "pending")
-        if await repository.settle(connection, refund.id, stripe_id, state):
-            await jobs.enqueue(
-                connection, "report_refund", {"refund_id": refund.id}, unique_key=refund.id, max_attempts=50
-            )
-        if state == "failed":
-            _log.error("refund_failed", refund_id=refund.id, order_id=refund.order_id, stripe_refund_id=stripe_id)
+        if not await repository.settle(connection, refund.id, stripe_id, state, reason):
+            return
+        match state:
+            case RefundState.SUCCEEDED:
+                await self._tell(connection, "report_refund", refund)
+            case RefundState.FAILED:
+                await self._tell(connection, "report_failed_refund", refund)
+                _failures.add(1, {"reason": reason})
+                _log.error("refund_failed", refund_id=refund.id, order_id=refund.order_id, reason=reason)
+            case RefundState.PENDING:
+                pass
+            case _:
+                assert_never(state)
+
+    async def _tell(self, connection: Connection, kind: str, refund: Refund) -> None:
+        """One after the other: that a refund failed must not overtake that it succeeded."""
+        payload = {"refund_id": refund.id}
+        await jobs.enqueue(
+            connection, kind, payload, unique_key=refund.id, order_key=f"refund:{refund.id}", max_attempts=50
+        )
 
     async def report(self, job: Job) -> None:
         """Tells orders that the money went back."""
@@ -95,10 +122,25 @@ class RefundService:
             refund_id=refund.stripe_refund_id,
             order_id=refund.order_id,
             amount=money_pb2.Money(amount=refund.amount, currency=refund.currency),
+            payment_intent_id=refund.payment_intent_id,
         )
         await rpc.invoke(self._orders.RecordRefund, request, step="orders.RecordRefund")
         crash_point("refund.reported_not_noted")
         async with self._database.transaction("refund reported") as connection:
+            await job.complete(connection)
+
+    async def report_failed(self, job: Job) -> None:
+        """Tells orders that the money did not go back after all."""
+        refund = await self._get(job.payload["refund_id"])
+        request = orders_pb2.RecordRefundFailedRequest(
+            refund_id=refund.stripe_refund_id or refund.id,
+            order_id=refund.order_id,
+            amount=money_pb2.Money(amount=refund.amount, currency=refund.currency),
+            reason=refund.failure_reason,
+        )
+        await rpc.invoke(self._orders.RecordRefundFailed, request, step="orders.RecordRefundFailed")
+        crash_point("refund.failure_reported_not_noted")
+        async with self._database.transaction("failed refund reported") as connection:
             await job.complete(connection)
 
     async def _get(self, refund_id: str) -> Refund:

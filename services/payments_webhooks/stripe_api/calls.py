@@ -33,7 +33,9 @@ _LEAST: Final = 0.5
 
 
 class ReplayedFailure(Exception):
-    """Stripe stored a 500 under this idempotency key and will answer it for a day: only a lookup tells what happened.
+    """This idempotency key is of no use any more: only a lookup tells what happened under it.
+
+    Stripe stored a 500 under it and will answer that for a day, or it was used before with other parameters.
 
     Source: https://docs.stripe.com/api/idempotent_requests
     """
@@ -68,6 +70,8 @@ class Calls:
                 least=_LEAST,
                 budget=self._budget,
             )
+        except stripe.IdempotencyError as error:
+            raise ReplayedFailure(step) from error
         except (stripe.APIConnectionError, stripe.RateLimitError) as error:
             raise Unavailable("Stripe could not be reached; try again in a moment.") from error
         except stripe.APIError as error:

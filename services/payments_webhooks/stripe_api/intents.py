@@ -1,6 +1,6 @@
 """Payment intents at Stripe."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -10,13 +10,13 @@ from services.payments_webhooks.errors import AmountRefused
 from services.payments_webhooks.stripe_api.calls import Calls, tag
 
 if TYPE_CHECKING:
-    from stripe.params import PaymentIntentCreateParams
+    from stripe.params import PaymentIntentCreateParams, PaymentIntentListParamsCreated
 
 __all__ = ["Intents"]
 
 # Stripe's search lags by up to a minute and its lists do not; lists cannot ask for metadata and search can.
 _INDEXED: Final = timedelta(hours=1)
-_SLACK: Final = 60
+_SLACK: Final = timedelta(minutes=1)  # between our clock and theirs
 _PAGE: Final = 100
 
 
@@ -51,6 +51,17 @@ class Intents:
         """An intent as it is now."""
         return await self._call("stripe.payment_intents.retrieve", lambda: self._api.retrieve_async(intent_id))
 
+    async def pages(self, since: datetime, until: datetime) -> AsyncIterator[list[stripe.PaymentIntent]]:
+        """Every intent created from `since` to `until`, newest first, a page at a time."""
+        created: PaymentIntentListParamsCreated = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
+        page = await self._call(
+            "stripe.payment_intents.list", lambda: self._api.list_async({"created": created, "limit": _PAGE})
+        )
+        yield page.data
+        while page.has_more:
+            page = await self._call("stripe.payment_intents.list", page.next_page_async)
+            yield page.data
+
     async def find(self, payment_id: str, since: datetime) -> stripe.PaymentIntent | None:
         """The intent that carries our payment's id, if Stripe has one; it cannot be older than `since`."""
         if datetime.now(UTC) - since > _INDEXED:
@@ -65,17 +76,11 @@ class Intents:
         return next(iter(found.data), None)
 
     async def _scan(self, payment_id: str, since: datetime) -> stripe.PaymentIntent | None:
-        after = int(since.timestamp()) - _SLACK
-        page = await self._call(
-            "stripe.payment_intents.list", lambda: self._api.list_async({"created": {"gte": after}, "limit": _PAGE})
-        )
-        while True:
-            for intent in page.data:
+        async for page in self.pages(since - _SLACK, datetime.now(UTC) + _SLACK):
+            for intent in page:
                 if tag(intent, "payment_id") == payment_id:
                     return intent
-            if not page.has_more:
-                return None
-            page = await self._call("stripe.payment_intents.list", page.next_page_async)
+        return None
 
     async def cancel(self, intent_id: str) -> str:
         """Cancels an intent if Stripe lets us; the intent's status after that."""

@@ -1,6 +1,7 @@
 """Stripe's events, as far as we read them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,9 @@ import orjson
 
 from services.payments_webhooks.errors import InvalidEvent
 
-__all__ = ["Event", "parse"]
+__all__ = ["Event", "parse", "subscription_of", "without_secrets"]
+
+_SECRET = {"client_secret", "hosted_invoice_url", "invoice_pdf"}
 
 _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -23,8 +26,11 @@ class Event:
 
     @property
     def object_key(self) -> str:
-        """What the event is about: events with the same key are handled in the order they came."""
-        named = (self.object.get(name) for name in ("payment_intent", "id"))
+        """What the event is about: events with the same key are handled one after the other.
+
+        Charges, refunds, disputes and hosted pages go with their intent, invoices with their subscription.
+        """
+        named = (subscription_of(self.object), *(self.object.get(name) for name in ("payment_intent", "id")))
         return next((str(value) for value in named if _is_name(value)), self.id)
 
     @property
@@ -33,6 +39,16 @@ class Event:
         metadata = self.object.get("metadata")
         items = metadata.items() if isinstance(metadata, dict) else ()
         return {name: value for name, value in items if isinstance(value, str)}
+
+
+def subscription_of(invoice: Mapping[str, Any]) -> str | None:
+    """The subscription an invoice is for, if it is one's."""
+    if invoice.get("object") != "invoice":
+        return None
+    found: Any = invoice
+    for name in ("parent", "subscription_details", "subscription"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if _is_name(found) else None
 
 
 def parse(body: bytes) -> Event:
@@ -50,3 +66,18 @@ def parse(body: bytes) -> Event:
 def _is_name(value: Any) -> bool:
     """Whether it can be a key: one that could never be stored must not be sent again and again."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def without_secrets(body: bytes) -> bytes:
+    """A stored body as a person may see it: with a client secret one could pay in the customer's name."""
+    return orjson.dumps(_masked(orjson.loads(body)))
+
+
+def _masked(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: "***" if key in _SECRET and item else _masked(item) for key, item in value.items()}
+        case list():
+            return [_masked(item) for item in value]
+        case _:
+            return value

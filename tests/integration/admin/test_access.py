@@ -22,6 +22,7 @@ from services.accounts.keys.service import SigningKeys
 from tests.integration.admin.conftest import OWNER, PASSWORD, MakeAdmin
 from tests.integration.admin.support import CAMPAIGNS, DASHBOARD, DRAFT, OTLP, SEND, STAFF, TRACES, Admin
 
+WEBHOOKS, MONEY = "/api/admin/webhooks", "/api/admin/payments"
 SOME_ID = "019a0000-0000-7000-8000-000000000001"
 
 
@@ -47,6 +48,12 @@ ROUTES = (
     Route("GET", DASHBOARD, ""),
     Route("GET", TRACES, "operations"),
     Route("GET", f"{TRACES}/{{id}}", "operations", f"{TRACES}/{'a' * 32}"),
+    Route("GET", WEBHOOKS, "operations"),
+    Route("GET", f"{WEBHOOKS}/{{id}}", "operations", f"{WEBHOOKS}/404"),
+    Route("POST", f"{WEBHOOKS}/{{id}}/replay", "operations", f"{WEBHOOKS}/404/replay", body={}),
+    Route("GET", f"{MONEY}/drift", "operations"),
+    Route("POST", f"{MONEY}/reconcile", "operations", body={}),
+    Route("GET", f"{MONEY}/disputes", "operations"),
 )
 PUBLIC = ("/api/health", "/api/openapi.json", "/api/docs", "/api/docs/app.js", "/api/docs/style.css")
 ALLOWED = {
@@ -56,6 +63,12 @@ ALLOWED = {
     DASHBOARD: "GET, HEAD",
     TRACES: "GET, HEAD",
     f"{TRACES}/{'a' * 32}": "GET, HEAD",
+    WEBHOOKS: "GET, HEAD",
+    f"{WEBHOOKS}/404": "GET, HEAD",
+    f"{WEBHOOKS}/404/replay": "POST",
+    f"{MONEY}/drift": "GET, HEAD",
+    f"{MONEY}/reconcile": "POST",
+    f"{MONEY}/disputes": "GET, HEAD",
     "/api/health": "GET, HEAD",
 }
 
@@ -182,10 +195,11 @@ async def test_this_suite_knows_every_route(admin: Admin) -> None:
 async def test_a_good_token_opens_every_route(admin: Admin) -> None:
     """What is refused below is refused for its credentials and nothing else."""
     answers = [await route.ask(admin, admin.bearer()) for route in ROUTES]
-    assert [answer.status_code for answer in answers] == [201, 404, 404, 200, 200, 404]
+    assert [answer.status_code for answer in answers] == [201, 404, 404, 200, 200, 404, 200, 404, 404, 200, 202, 200]
     assert {answer.json()["code"] for answer in answers if answer.status_code == 404} == {
         "campaign_not_found",
         "trace_not_found",
+        "not_found",
     }
 
 
@@ -235,7 +249,20 @@ async def test_a_session_from_the_login_opens_the_dashboard(
     login = await accounts.post("/api/auth/login", json={"email": OWNER, "password": PASSWORD})
     assert login.status_code == 200
     cookie = {"Cookie": f"{ACCESS_COOKIE}={login.cookies[ACCESS_COOKIE]}"}
-    assert [(await route.ask(admin, cookie)).status_code for route in ROUTES] == [201, 404, 404, 200, 200, 404]
+    assert [(await route.ask(admin, cookie)).status_code for route in ROUTES] == [
+        201,
+        404,
+        404,
+        200,
+        200,
+        404,
+        200,
+        404,
+        404,
+        200,
+        202,
+        200,
+    ]
 
 
 async def test_another_site_cannot_use_the_cookie(admin: Admin) -> None:

@@ -50,6 +50,7 @@ class Shop:
     orders: Runtime[OrdersSettings]
     http: httpx.AsyncClient
     stub: "payments_pb2_grpc.PaymentsServiceAsyncStub"
+    connect: Callable[[str], grpc.aio.Channel]
 
     async def order(self, total: int = TOTAL) -> str:
         """A pending order's id."""
@@ -185,5 +186,6 @@ async def shop(sandbox: Sandbox, runtime_for: RuntimeFor, serve_rpc: ServeRpc, c
     )
     payments.channel = lambda address: connect("payments-webhooks")  # type: ignore[method-assign]
     application = build_payments(payments)
-    stub = payments_pb2_grpc.PaymentsServiceStub((await serve_rpc(application))("orders"))
-    return Shop(sandbox, payments, orders, client_for(application), stub)
+    to_payments = await serve_rpc(application)
+    stub = payments_pb2_grpc.PaymentsServiceStub(to_payments("orders"))
+    return Shop(sandbox, payments, orders, client_for(application), stub, to_payments)

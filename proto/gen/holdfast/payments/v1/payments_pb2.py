@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 from holdfast.common.v1 import money_pb2 as holdfast_dot_common_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/payments/v1/payments.proto\x12\x14holdfast.payments.v1\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\"r\n\x13\x43reateIntentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"H\n\x14\x43reateIntentResponse\x12\x19\n\x11payment_intent_id\x18\x01 \x01(\t\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"\'\n\x13\x43\x61ncelIntentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"J\n\x14\x43\x61ncelIntentResponse\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".holdfast.payments.v1.IntentStatus\"\x85\x01\n\x14RefundPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x19\n\x11payment_intent_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\"*\n\x15RefundPaymentResponse\x12\x11\n\trefund_id\x18\x01 \x01(\t\"\x13\n\x11GetSummaryRequest\"C\n\x12GetSummaryResponse\x12\x17\n\x0fparked_webhooks\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03*\x84\x01\n\x0cIntentStatus\x12\x1d\n\x19INTENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTENT_STATUS_CANCELED\x10\x01\x12\x1c\n\x18INTENT_STATUS_PROCESSING\x10\x02\x12\x1b\n\x17INTENT_STATUS_SUCCEEDED\x10\x03\x32\xe1\x03\n\x0fPaymentsService\x12s\n\x0c\x43reateIntent\x12).holdfast.payments.v1.CreateIntentRequest\x1a*.holdfast.payments.v1.CreateIntentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12s\n\x0c\x43\x61ncelIntent\x12).holdfast.payments.v1.CancelIntentRequest\x1a*.holdfast.payments.v1.CancelIntentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12v\n\rRefundPayment\x12*.holdfast.payments.v1.RefundPaymentRequest\x1a+.holdfast.payments.v1.RefundPaymentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12l\n\nGetSummary\x12\'.holdfast.payments.v1.GetSummaryRequest\x1a(.holdfast.payments.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/payments/v1/payments.proto\x12\x14holdfast.payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\"r\n\x13\x43reateIntentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"H\n\x14\x43reateIntentResponse\x12\x19\n\x11payment_intent_id\x18\x01 \x01(\t\x12\x15\n\rclient_secret\x18\x02 \x01(\t\"\'\n\x13\x43\x61ncelIntentRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"J\n\x14\x43\x61ncelIntentResponse\x12\x32\n\x06status\x18\x01 \x01(\x0e\x32\".holdfast.payments.v1.IntentStatus\"\x85\x01\n\x14RefundPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x19\n\x11payment_intent_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\"*\n\x15RefundPaymentResponse\x12\x11\n\trefund_id\x18\x01 \x01(\t\"\x13\n\x11GetSummaryRequest\"C\n\x12GetSummaryResponse\x12\x17\n\x0fparked_webhooks\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\"\x8d\x01\n\x13ListWebhooksRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05state\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04type\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_cursorB\x08\n\x06_stateB\x07\n\x05_type\"n\n\x14ListWebhooksResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.holdfast.payments.v1.Webhook\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\xf6\x01\n\x07Webhook\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06object\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x17\n\nlast_error\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12/\n\x0breceived_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_last_error\"\'\n\x11GetWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\"\x97\x02\n\x12GetWebhookResponse\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06object\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x17\n\nlast_error\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12/\n\x0breceived_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x62ody\x18\n \x01(\tB\r\n\x0b_last_error\"<\n\x14ReplayWebhookRequest\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\":\n\x15ReplayWebhookResponse\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"$\n\x10ReconcileRequest\x12\x10\n\x08staff_id\x18\x01 \x01(\t\"\x13\n\x11ReconcileResponse\"P\n\x10ListDriftRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_cursor\"i\n\x11ListDriftResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.holdfast.payments.v1.Drift\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\x91\x01\n\x05\x44rift\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0c\n\x04ours\x18\x04 \x01(\t\x12\x0f\n\x07stripes\x18\x05 \x01(\t\x12\x10\n\x08repaired\x18\x06 \x01(\x08\x12,\n\x08\x66ound_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x13ListDisputesRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_cursor\"n\n\x14ListDisputesResponse\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.holdfast.payments.v1.Dispute\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\x87\x02\n\x07\x44ispute\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\npayment_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x11payment_intent_id\x18\x03 \x01(\t\x12)\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x33\n\x0f\x65vidence_due_by\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\r\n\x0b_payment_id*\x84\x01\n\x0cIntentStatus\x12\x1d\n\x19INTENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTENT_STATUS_CANCELED\x10\x01\x12\x1c\n\x18INTENT_STATUS_PROCESSING\x10\x02\x12\x1b\n\x17INTENT_STATUS_SUCCEEDED\x10\x03\x32\x84\t\n\x0fPaymentsService\x12s\n\x0c\x43reateIntent\x12).holdfast.payments.v1.CreateIntentRequest\x1a*.holdfast.payments.v1.CreateIntentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12s\n\x0c\x43\x61ncelIntent\x12).holdfast.payments.v1.CancelIntentRequest\x1a*.holdfast.payments.v1.CancelIntentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12v\n\rRefundPayment\x12*.holdfast.payments.v1.RefundPaymentRequest\x1a+.holdfast.payments.v1.RefundPaymentResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12r\n\x0cListWebhooks\x12).holdfast.payments.v1.ListWebhooksRequest\x1a*.holdfast.payments.v1.ListWebhooksResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12l\n\nGetWebhook\x12\'.holdfast.payments.v1.GetWebhookRequest\x1a(.holdfast.payments.v1.GetWebhookResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12u\n\rReplayWebhook\x12*.holdfast.payments.v1.ReplayWebhookRequest\x1a+.holdfast.payments.v1.ReplayWebhookResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12i\n\tReconcile\x12&.holdfast.payments.v1.ReconcileRequest\x1a\'.holdfast.payments.v1.ReconcileResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12i\n\tListDrift\x12&.holdfast.payments.v1.ListDriftRequest\x1a\'.holdfast.payments.v1.ListDriftResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12r\n\x0cListDisputes\x12).holdfast.payments.v1.ListDisputesRequest\x1a*.holdfast.payments.v1.ListDisputesResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12l\n\nGetSummary\x12\'.holdfast.payments.v1.GetSummaryRequest\x1a(.holdfast.payments.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,26 +40,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSSERVICE'].methods_by_name['CancelIntent']._serialized_options = b'\212\265\030\010\n\006orders'
   _globals['_PAYMENTSSERVICE'].methods_by_name['RefundPayment']._loaded_options = None
   _globals['_PAYMENTSSERVICE'].methods_by_name['RefundPayment']._serialized_options = b'\212\265\030\010\n\006orders'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListWebhooks']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListWebhooks']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['GetWebhook']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['GetWebhook']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ReplayWebhook']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ReplayWebhook']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['Reconcile']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['Reconcile']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListDrift']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListDrift']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListDisputes']._loaded_options = None
+  _globals['_PAYMENTSSERVICE'].methods_by_name['ListDisputes']._serialized_options = b'\212\265\030\007\n\005admin'
   _globals['_PAYMENTSSERVICE'].methods_by_name['GetSummary']._loaded_options = None
   _globals['_PAYMENTSSERVICE'].methods_by_name['GetSummary']._serialized_options = b'\212\265\030\007\n\005admin'
-  _globals['_INTENTSTATUS']._serialized_start=704
-  _globals['_INTENTSTATUS']._serialized_end=836
-  _globals['_CREATEINTENTREQUEST']._serialized_start=126
-  _globals['_CREATEINTENTREQUEST']._serialized_end=240
-  _globals['_CREATEINTENTRESPONSE']._serialized_start=242
-  _globals['_CREATEINTENTRESPONSE']._serialized_end=314
-  _globals['_CANCELINTENTREQUEST']._serialized_start=316
-  _globals['_CANCELINTENTREQUEST']._serialized_end=355
-  _globals['_CANCELINTENTRESPONSE']._serialized_start=357
-  _globals['_CANCELINTENTRESPONSE']._serialized_end=431
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=434
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=567
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=569
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=611
-  _globals['_GETSUMMARYREQUEST']._serialized_start=613
-  _globals['_GETSUMMARYREQUEST']._serialized_end=632
-  _globals['_GETSUMMARYRESPONSE']._serialized_start=634
-  _globals['_GETSUMMARYRESPONSE']._serialized_end=701
-  _globals['_PAYMENTSSERVICE']._serialized_start=839
-  _globals['_PAYMENTSSERVICE']._serialized_end=1320
+  _globals['_INTENTSTATUS']._serialized_start=2546
+  _globals['_INTENTSTATUS']._serialized_end=2678
+  _globals['_CREATEINTENTREQUEST']._serialized_start=159
+  _globals['_CREATEINTENTREQUEST']._serialized_end=273
+  _globals['_CREATEINTENTRESPONSE']._serialized_start=275
+  _globals['_CREATEINTENTRESPONSE']._serialized_end=347
+  _globals['_CANCELINTENTREQUEST']._serialized_start=349
+  _globals['_CANCELINTENTREQUEST']._serialized_end=388
+  _globals['_CANCELINTENTRESPONSE']._serialized_start=390
+  _globals['_CANCELINTENTRESPONSE']._serialized_end=464
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=467
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=600
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=602
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=644
+  _globals['_GETSUMMARYREQUEST']._serialized_start=646
+  _globals['_GETSUMMARYREQUEST']._serialized_end=665
+  _globals['_GETSUMMARYRESPONSE']._serialized_start=667
+  _globals['_GETSUMMARYRESPONSE']._serialized_end=734
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=737
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=878
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=880
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=990
+  _globals['_WEBHOOK']._serialized_start=993
+  _globals['_WEBHOOK']._serialized_end=1239
+  _globals['_GETWEBHOOKREQUEST']._serialized_start=1241
+  _globals['_GETWEBHOOKREQUEST']._serialized_end=1280
+  _globals['_GETWEBHOOKRESPONSE']._serialized_start=1283
+  _globals['_GETWEBHOOKRESPONSE']._serialized_end=1562
+  _globals['_REPLAYWEBHOOKREQUEST']._serialized_start=1564
+  _globals['_REPLAYWEBHOOKREQUEST']._serialized_end=1624
+  _globals['_REPLAYWEBHOOKRESPONSE']._serialized_start=1626
+  _globals['_REPLAYWEBHOOKRESPONSE']._serialized_end=1684
+  _globals['_RECONCILEREQUEST']._serialized_start=1686
+  _globals['_RECONCILEREQUEST']._serialized_end=1722
+  _globals['_RECONCILERESPONSE']._serialized_start=1724
+  _globals['_RECONCILERESPONSE']._serialized_end=1743
+  _globals['_LISTDRIFTREQUEST']._serialized_start=1745
+  _globals['_LISTDRIFTREQUEST']._serialized_end=1825
+  _globals['_LISTDRIFTRESPONSE']._serialized_start=1827
+  _globals['_LISTDRIFTRESPONSE']._serialized_end=1932
+  _globals['_DRIFT']._serialized_start=1935
+  _globals['_DRIFT']._serialized_end=2080
+  _globals['_LISTDISPUTESREQUEST']._serialized_start=2082
+  _globals['_LISTDISPUTESREQUEST']._serialized_end=2165
+  _globals['_LISTDISPUTESRESPONSE']._serialized_start=2167
+  _globals['_LISTDISPUTESRESPONSE']._serialized_end=2277
+  _globals['_DISPUTE']._serialized_start=2280
+  _globals['_DISPUTE']._serialized_end=2543
+  _globals['_PAYMENTSSERVICE']._serialized_start=2681
+  _globals['_PAYMENTSSERVICE']._serialized_end=3837
 # @@protoc_insertion_point(module_scope)

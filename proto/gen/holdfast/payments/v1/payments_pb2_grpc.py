@@ -50,6 +50,36 @@ class PaymentsServiceStub:
                 request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.SerializeToString,
                 response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentResponse.FromString,
                 _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/ListWebhooks',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
+        self.GetWebhook = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/GetWebhook',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookResponse.FromString,
+                _registered_method=True)
+        self.ReplayWebhook = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/ReplayWebhook',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/Reconcile',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileResponse.FromString,
+                _registered_method=True)
+        self.ListDrift = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/ListDrift',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftResponse.FromString,
+                _registered_method=True)
+        self.ListDisputes = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/ListDisputes',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesResponse.FromString,
+                _registered_method=True)
         self.GetSummary = channel.unary_unary(
                 '/holdfast.payments.v1.PaymentsService/GetSummary',
                 request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryRequest.SerializeToString,
@@ -83,6 +113,48 @@ class PaymentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWebhooks(self, request, context):
+        """Events that Stripe sent, newest first, without their bodies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWebhook(self, request, context):
+        """One event as it came in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayWebhook(self, request, context):
+        """Lets an event that was handled or parked be handled again. What it did before is found done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Compares our books with Stripe's, soon; it also happens by itself every few minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDrift(self, request, context):
+        """Where our books and Stripe's differed, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDisputes(self, request, context):
+        """Charges that cardholders contest, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSummary(self, request, context):
         """Figures for the dashboard.
         """
@@ -107,6 +179,36 @@ def add_PaymentsServiceServicer_to_server(servicer, server):
                     servicer.RefundPayment,
                     request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.FromString,
                     response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentResponse.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksResponse.SerializeToString,
+            ),
+            'GetWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhook,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookResponse.SerializeToString,
+            ),
+            'ReplayWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayWebhook,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'ListDrift': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDrift,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftResponse.SerializeToString,
+            ),
+            'ListDisputes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDisputes,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesResponse.SerializeToString,
             ),
             'GetSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSummary,
@@ -196,6 +298,168 @@ class PaymentsService:
             '/holdfast.payments.v1.PaymentsService/RefundPayment',
             holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.SerializeToString,
             holdfast_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/ListWebhooks',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/GetWebhook',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.GetWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/ReplayWebhook',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ReplayWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/Reconcile',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDrift(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/ListDrift',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDriftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDisputes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/ListDisputes',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ListDisputesResponse.FromString,
             options,
             channel_credentials,
             insecure,

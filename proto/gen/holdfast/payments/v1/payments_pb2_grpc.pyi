@@ -41,6 +41,18 @@ class PaymentsServiceStub:
     """
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payments_pb2.RefundPaymentRequest, _payments_pb2.RefundPaymentResponse]
     """Sends money of one payment intent back. Unique by idempotency_key."""
+    ListWebhooks: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ListWebhooksRequest, _payments_pb2.ListWebhooksResponse]
+    """Events that Stripe sent, newest first, without their bodies."""
+    GetWebhook: _grpc.UnaryUnaryMultiCallable[_payments_pb2.GetWebhookRequest, _payments_pb2.GetWebhookResponse]
+    """One event as it came in."""
+    ReplayWebhook: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ReplayWebhookRequest, _payments_pb2.ReplayWebhookResponse]
+    """Lets an event that was handled or parked be handled again. What it did before is found done."""
+    Reconcile: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ReconcileRequest, _payments_pb2.ReconcileResponse]
+    """Compares our books with Stripe's, soon; it also happens by itself every few minutes."""
+    ListDrift: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ListDriftRequest, _payments_pb2.ListDriftResponse]
+    """Where our books and Stripe's differed, newest first."""
+    ListDisputes: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ListDisputesRequest, _payments_pb2.ListDisputesResponse]
+    """Charges that cardholders contest, newest first."""
     GetSummary: _grpc.UnaryUnaryMultiCallable[_payments_pb2.GetSummaryRequest, _payments_pb2.GetSummaryResponse]
     """Figures for the dashboard."""
 
@@ -57,6 +69,18 @@ class PaymentsServiceAsyncStub(PaymentsServiceStub):
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payments_pb2.RefundPaymentRequest, _payments_pb2.RefundPaymentResponse]  # type: ignore[assignment]
     """Sends money of one payment intent back. Unique by idempotency_key."""
+    ListWebhooks: _aio.UnaryUnaryMultiCallable[_payments_pb2.ListWebhooksRequest, _payments_pb2.ListWebhooksResponse]  # type: ignore[assignment]
+    """Events that Stripe sent, newest first, without their bodies."""
+    GetWebhook: _aio.UnaryUnaryMultiCallable[_payments_pb2.GetWebhookRequest, _payments_pb2.GetWebhookResponse]  # type: ignore[assignment]
+    """One event as it came in."""
+    ReplayWebhook: _aio.UnaryUnaryMultiCallable[_payments_pb2.ReplayWebhookRequest, _payments_pb2.ReplayWebhookResponse]  # type: ignore[assignment]
+    """Lets an event that was handled or parked be handled again. What it did before is found done."""
+    Reconcile: _aio.UnaryUnaryMultiCallable[_payments_pb2.ReconcileRequest, _payments_pb2.ReconcileResponse]  # type: ignore[assignment]
+    """Compares our books with Stripe's, soon; it also happens by itself every few minutes."""
+    ListDrift: _aio.UnaryUnaryMultiCallable[_payments_pb2.ListDriftRequest, _payments_pb2.ListDriftResponse]  # type: ignore[assignment]
+    """Where our books and Stripe's differed, newest first."""
+    ListDisputes: _aio.UnaryUnaryMultiCallable[_payments_pb2.ListDisputesRequest, _payments_pb2.ListDisputesResponse]  # type: ignore[assignment]
+    """Charges that cardholders contest, newest first."""
     GetSummary: _aio.UnaryUnaryMultiCallable[_payments_pb2.GetSummaryRequest, _payments_pb2.GetSummaryResponse]  # type: ignore[assignment]
     """Figures for the dashboard."""
 
@@ -88,6 +112,54 @@ class PaymentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payments_pb2.RefundPaymentResponse, _abc.Awaitable[_payments_pb2.RefundPaymentResponse]]:
         """Sends money of one payment intent back. Unique by idempotency_key."""
+
+    @_abc_1.abstractmethod
+    def ListWebhooks(
+        self,
+        request: _payments_pb2.ListWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ListWebhooksResponse, _abc.Awaitable[_payments_pb2.ListWebhooksResponse]]:
+        """Events that Stripe sent, newest first, without their bodies."""
+
+    @_abc_1.abstractmethod
+    def GetWebhook(
+        self,
+        request: _payments_pb2.GetWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.GetWebhookResponse, _abc.Awaitable[_payments_pb2.GetWebhookResponse]]:
+        """One event as it came in."""
+
+    @_abc_1.abstractmethod
+    def ReplayWebhook(
+        self,
+        request: _payments_pb2.ReplayWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ReplayWebhookResponse, _abc.Awaitable[_payments_pb2.ReplayWebhookResponse]]:
+        """Lets an event that was handled or parked be handled again. What it did before is found done."""
+
+    @_abc_1.abstractmethod
+    def Reconcile(
+        self,
+        request: _payments_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ReconcileResponse, _abc.Awaitable[_payments_pb2.ReconcileResponse]]:
+        """Compares our books with Stripe's, soon; it also happens by itself every few minutes."""
+
+    @_abc_1.abstractmethod
+    def ListDrift(
+        self,
+        request: _payments_pb2.ListDriftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ListDriftResponse, _abc.Awaitable[_payments_pb2.ListDriftResponse]]:
+        """Where our books and Stripe's differed, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListDisputes(
+        self,
+        request: _payments_pb2.ListDisputesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ListDisputesResponse, _abc.Awaitable[_payments_pb2.ListDisputesResponse]]:
+        """Charges that cardholders contest, newest first."""
 
     @_abc_1.abstractmethod
     def GetSummary(

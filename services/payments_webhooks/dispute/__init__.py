@@ -1,0 +1,1 @@
+"""Charges that cardholders contest at their bank."""

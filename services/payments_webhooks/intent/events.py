@@ -1,0 +1,121 @@
+"""What Stripe tells about intents. Events come in any order: what is final is guarded, what is not is asked for."""
+
+from collections.abc import Mapping
+
+from holdfast.common.v1 import money_pb2
+from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
+from reliability import rpc
+from reliability.crash_points import crash_point
+from reliability.errors import NotFound, Problem
+from reliability.ids import is_id
+from reliability.jobs import Park
+from reliability.postgres import Connection, Database
+from reliability.telemetry import adopt_correlation
+from services.payments_webhooks.intent import repository
+from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
+from services.payments_webhooks.stripe_api import Stripe
+from services.payments_webhooks.webhook.domain import Event
+from services.payments_webhooks.webhook.effects import Effect, Handler, nothing
+
+__all__ = ["IntentEvents"]
+
+_HOPELESS = {"amount_mismatch"}
+
+
+class IntentEvents:
+    """Handlers of `payment_intent.*`."""
+
+    def __init__(self, database: Database, stripe: Stripe, orders: "orders_pb2_grpc.OrdersServiceAsyncStub") -> None:
+        self._database = database
+        self._stripe = stripe
+        self._orders = orders
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """By event type."""
+        return {
+            "payment_intent.created": self._created,
+            "payment_intent.succeeded": self._succeeded,
+            "payment_intent.canceled": self._canceled,
+            "payment_intent.processing": self._moved,
+            "payment_intent.payment_failed": self._moved,
+            "payment_intent.requires_action": self._moved,
+            "payment_intent.partially_funded": self._moved,
+            "payment_intent.amount_capturable_updated": self._moved,
+        }
+
+    async def find(self, intent_id: str, metadata: Mapping[str, str]) -> Payment | None:
+        """The payment of an intent, also when Stripe is faster than our own record of it; None for an invoice's.
+
+        Raises `NotFound` for an intent that is nobody's.
+        """
+        async with self._database.connection() as connection:
+            payment = await repository.by_intent(connection, intent_id)
+            if payment is None and is_id(payment_id := metadata.get("payment_id", "")):
+                payment = await repository.find(connection, payment_id)
+        if payment is not None:
+            adopt_correlation(payment.correlation_id)
+        elif not await self._stripe.invoices.is_paid_by(intent_id):
+            raise NotFound(f"Payment intent {intent_id} is not one of ours.")
+        return payment
+
+    async def _created(self, event: Event) -> Effect:
+        payment = await self._payment_of(event)
+        return nothing if payment is None else _known(payment, event)
+
+    async def _succeeded(self, event: Event) -> Effect:
+        """Money arrived: orders decides what becomes of it."""
+        payment = await self._payment_of(event)
+        if payment is None:
+            return nothing  # the invoice's own event says it
+        intent = event.object
+        if payment.payment_intent_id not in {None, intent["id"]}:
+            payment = await self._stray(payment, event)
+        request = orders_pb2.RecordPaymentRequest(
+            payment_intent_id=intent["id"],
+            order_id=payment.order_id,
+            amount=money_pb2.Money(amount=intent["amount_received"], currency=intent["currency"].upper()),
+        )
+        try:
+            crash_point("webhook.not_reported")
+            await rpc.invoke(self._orders.RecordPayment, request, step="orders.RecordPayment")
+            crash_point("webhook.reported")
+        except Problem as problem:
+            if problem.code in _HOPELESS:
+                raise Park(problem.detail) from problem
+            raise
+        return _known(payment, event, PaymentState.SUCCEEDED)
+
+    async def _canceled(self, event: Event) -> Effect:
+        payment = await self._payment_of(event)
+        return nothing if payment is None else _known(payment, event, PaymentState.CANCELED)
+
+    async def _moved(self, event: Event) -> Effect:
+        """What this event says may be over by now: Stripe is asked how things stand."""
+        payment = await self._payment_of(event)
+        if payment is None:
+            return nothing
+        state = state_of_intent((await self._stripe.intents.retrieve(event.object["id"])).status)
+        # `succeeded` and `canceled` have events of their own, and with the first goes the report to orders.
+        return _known(payment, event, state if state in {PaymentState.OPEN, PaymentState.PROCESSING} else None)
+
+    async def _payment_of(self, event: Event) -> Payment | None:
+        return await self.find(event.object["id"], event.metadata)
+
+    async def _stray(self, payment: Payment, event: Event) -> Payment:
+        """A second intent that was paid for one payment of ours gets a row, so that it can be sent back."""
+        intent = event.object
+        async with self._database.transaction("stray payment") as connection:
+            return await repository.insert_stray(
+                connection, payment, intent["id"], intent["client_secret"], intent["amount_received"]
+            )
+
+
+def _known(payment: Payment, event: Event, state: PaymentState | None = None) -> Effect:
+    """Records the intent, and the state if there is one to record."""
+
+    async def effect(connection: Connection) -> None:
+        await repository.set_intent(connection, payment.id, event.object["id"], event.object["client_secret"])
+        if state is not None:
+            await repository.set_state(connection, payment.id, state)
+
+    return effect

@@ -1,0 +1,172 @@
+"""Asks Stripe for everything since the watermark, minus an hour, and takes in what never arrived.
+
+events listed (newest first, page by page), unknown ones into the inbox       (a transaction a page)
+intents listed, and open payments of ours looked at; what differs is mended   (a transaction a page)
+watermark moved on                                                            (transaction, the last)
+
+What is missing goes through the inbox, so that the handlers of the webhook act, once. A crash anywhere leaves the
+watermark where it was: the next run finds less to do. Two runs at once find the same, and the inbox takes it once.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+import stripe
+from opentelemetry import metrics
+
+from reliability import inbox, jobs
+from reliability.crash_points import crash_point
+from reliability.inbox import Received
+from reliability.jobs import Job, Run
+from reliability.logging import get_logger
+from reliability.postgres import Connection, Database
+from services.payments_webhooks.intent import repository as payments
+from services.payments_webhooks.intent.domain import Payment
+from services.payments_webhooks.reconcile import repository
+from services.payments_webhooks.reconcile.domain import Difference, Drift, compare, mending
+from services.payments_webhooks.reconcile.repository import DriftRow
+from services.payments_webhooks.stripe_api import LISTED, Stripe
+from services.payments_webhooks.webhook import repository as events
+from services.payments_webhooks.webhook.domain import parse
+from services.payments_webhooks.webhook.service import PROCESS_EVENT, SOURCE
+
+__all__ = ["RECONCILE", "ReconcileService"]
+
+RECONCILE = "reconcile"
+
+_OVERLAP: Final = timedelta(hours=1)
+"""Events are listed by when they were created, and may be listed later than that."""
+_OPEN_AT_ONCE: Final = 100
+_REACH: Final = LISTED - timedelta(hours=1)
+
+_log = get_logger(__name__)
+_meter = metrics.get_meter("holdfast")
+_drift = _meter.create_counter(
+    "holdfast.payments.drift", description="Differences found between Stripe's books and ours, by kind and repair"
+)
+_until = _meter.create_gauge(
+    "holdfast.payments.reconciled_until", unit="s", description="The watermark, as seconds since the epoch"
+)
+
+
+class ReconcileService:
+    """`grace` are the seconds a webhook has to arrive by itself before its absence is drift."""
+
+    def __init__(self, database: Database, stripe: Stripe, grace: float) -> None:
+        self._database = database
+        self._stripe = stripe
+        self._grace = timedelta(seconds=grace)
+
+    async def run(self, now: datetime) -> Run:
+        """One comparison, as of `now`: how many differences it found, and how many of them it could not mend."""
+        until = now - self._grace
+        since = await self._since(until)
+        found = [*await self._missed(since, until), *await self._listed(since, until), *await self._open()]
+        crash_point("reconcile.not_noted")
+        async with self._database.transaction("reconciled") as connection:
+            await repository.advance(connection, until)
+        _until.set(until.timestamp())
+        return Run(len(found), sum(not each.repaired for each in found))
+
+    async def request(self) -> None:
+        """Lets a worker do it soon; who asks need not wait."""
+        async with self._database.transaction("request reconciliation") as connection:
+            await jobs.enqueue(connection, RECONCILE, {}, order_key=RECONCILE, max_attempts=3)
+
+    async def requested(self, job: Job) -> None:
+        """Runs what was requested."""
+        await self.run(datetime.now(UTC))
+        async with self._database.transaction("reconciliation done") as connection:
+            await job.complete(connection)
+
+    async def drift(self, limit: int, before: int | None) -> list[DriftRow]:
+        """What was found so far, newest first."""
+        async with self._database.connection() as connection:
+            return await repository.page(connection, limit, before)
+
+    async def _since(self, until: datetime) -> datetime:
+        """Where to begin: at the watermark minus the overlap, or at the oldest that Stripe still lists."""
+        oldest = until - _REACH
+        async with self._database.transaction("begin reconciliation") as connection:
+            watermark = await repository.watermark(connection)
+            if watermark is not None and watermark < oldest:
+                lost = Difference(
+                    Drift.BEYOND_REACH, "events", watermark.isoformat(), oldest.isoformat(), repaired=False
+                )
+                await _report(connection, [lost])
+        return oldest if watermark is None else max(oldest, watermark - _OVERLAP)
+
+    async def _missed(self, since: datetime, until: datetime) -> list[Difference]:
+        """Takes in the events that never arrived."""
+        found: list[Difference] = []
+        async for page in self._stripe.events.pages(since, until):
+            async with self._database.transaction("take in events") as connection:
+                here = await events.known(connection, SOURCE, [event.id for event in page])
+                # Oldest first: events of one object are handled in the order they were stored.
+                missing = [event for event in reversed(page) if event.id not in here]
+                found += await _report(connection, [await _take_in(connection, event) for event in missing])
+            crash_point("reconcile.page_stored")
+        return found
+
+    async def _listed(self, since: datetime, until: datetime) -> list[Difference]:
+        """Compares the intents that Stripe made meanwhile."""
+        found: list[Difference] = []
+        async for page in self._stripe.intents.pages(since, until):
+            intents = {intent.id: intent.to_dict() for intent in page}
+            async with self._database.transaction("compare intents") as connection:
+                ours = await payments.by_intents(connection, list(intents))
+                found += await _mend(connection, ours, intents)
+        return found
+
+    async def _open(self) -> list[Difference]:
+        """Compares the open payments that were not looked at for the longest time, however old they are."""
+        async with self._database.connection() as connection:
+            ours = await payments.live_unchecked(connection, _OPEN_AT_ONCE, _OVERLAP)
+        intents: dict[str, dict[str, Any]] = {}
+        for payment in ours:
+            assert payment.payment_intent_id is not None  # the statement asks for those
+            intents[payment.payment_intent_id] = (
+                await self._stripe.intents.retrieve(payment.payment_intent_id)
+            ).to_dict()
+        async with self._database.transaction("compare open payments") as connection:
+            await payments.set_checked(connection, [payment.id for payment in ours])
+            return await _mend(connection, ours, intents)
+
+
+async def _take_in(connection: Connection, event: stripe.Event) -> Difference:
+    """An event that never arrived, stored as if it had."""
+    body = orjson.dumps(event.to_dict(for_json=True))
+    received = Received(SOURCE, event.id, event.type, parse(body).object_key, body)
+    await inbox.receive(connection, received, job=PROCESS_EVENT)
+    return Difference(Drift.MISSING_EVENT, event.id, "", event.type, repaired=True)
+
+
+async def _mend(
+    connection: Connection, ours: Sequence[Payment], intents: Mapping[str, Mapping[str, Any]]
+) -> list[Difference]:
+    """Puts into the inbox what brings our payments to where Stripe is, unless something there is about to."""
+    on_the_way = await events.unfinished(connection, list(intents))
+    differences = []
+    for payment in ours:
+        intent = intents[payment.payment_intent_id or ""]
+        difference = None if intent["id"] in on_the_way else compare(payment, intent)
+        if difference is None:
+            continue
+        differences.append(difference)
+        if difference.repaired:
+            event_id, event_type, body = mending(intent)
+            await inbox.receive(
+                connection, Received(SOURCE, event_id, event_type, intent["id"], body), job=PROCESS_EVENT
+            )
+    return await _report(connection, differences)
+
+
+async def _report(connection: Connection, differences: Sequence[Difference]) -> list[Difference]:
+    """Writes down, counts and logs those that are new."""
+    new = [each for each in differences if await repository.note(connection, each)]
+    for each in new:
+        _drift.add(1, {"kind": each.kind, "repaired": str(each.repaired).lower()})
+        _log.warning("drift", kind=each.kind, subject=each.subject, ours=each.ours, stripes=each.stripes)
+    return new
