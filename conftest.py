@@ -112,6 +112,7 @@ def settings_for(servers: Servers) -> Callable[..., ServiceSettings]:
             "database_url": servers.endpoints.postgres,
             "redis_url": servers.endpoints.redis,
             "accounts_grpc": "127.0.0.1:1",
+            "admin_grpc": "127.0.0.1:1",
             "tls_ca_file": tls.ca,
             "tls_cert_file": tls.certificate,
             "tls_key_file": tls.key,

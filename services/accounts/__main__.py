@@ -13,6 +13,6 @@ if __name__ == "__main__":
         AccountsSettings,
         build,
         migrations=Path(__file__).parent / "migrations",
-        parts=("jobs", "idempotency"),
+        parts=("jobs", "idempotency", "audit"),
         access=access_pb2.access,
     )

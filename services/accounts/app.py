@@ -3,7 +3,9 @@
 from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
+from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.rate_limit import RateLimiter
 from reliability.runtime import Application, Runtime
@@ -29,6 +31,9 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
     identity = IdentityService(runtime.database, passwords)
     sessions = SessionService(runtime.database, passwords, keys, RateLimiter(runtime.cache))
     notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
+    admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
+    log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
+    audit.deliver(runtime.worker, runtime.database, log)
     identity_jobs.register(runtime.worker, identity, notifications)
 
     async def own_keys() -> str:

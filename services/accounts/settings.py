@@ -14,6 +14,7 @@ __all__ = ["AccountsSettings"]
 class AccountsSettings(ServiceSettings):
     """The signing key is read at once: a service that cannot sign tokens does not start."""
 
+    admin_grpc: str
     notifications_grpc: str
     signing_key_file: Path
     access_token_seconds: int = Field(default=900, ge=60, le=3600)

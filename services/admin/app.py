@@ -1,13 +1,19 @@
 """The composition root of admin."""
 
+from functools import partial
+
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
-from reliability import rpc
+from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
+from services.admin.audit import jobs as audit_jobs
+from services.admin.audit import routes as audit_routes
+from services.admin.audit.service import AuditService
 from services.admin.dashboard import routes as dashboard_routes
 from services.admin.dashboard.service import DashboardService, Sources
 from services.admin.docs import routes as docs_routes
@@ -16,6 +22,7 @@ from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
 from services.admin.routes import NOTIFICATIONS, PAYMENTS, TABLE
+from services.admin.servicer import AdminServicer
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
 from services.admin.traces import routes as trace_routes
@@ -48,6 +55,9 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
     )
     traces = TraceService(database, retention_days=settings.span_retention_days)
     trace_jobs.register(runtime.worker, traces)
+    audit_log = AuditService(database, own_name=runtime.name)
+    audit_jobs.register(runtime.worker, audit_log)
+    audit.deliver(runtime.worker, database, audit_log.keep)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
 
@@ -57,8 +67,14 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *dashboard_routes.endpoints(DashboardService(sources), settings.shop_currency),
             *trace_routes.endpoints(traces),
             *docs_routes.endpoints(),
+            *audit_routes.endpoints(audit_log),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
         authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        rpcs={
+            admin_pb2.DESCRIPTOR.services_by_name["AdminService"]: partial(
+                admin_pb2_grpc.add_AdminServiceServicer_to_server, AdminServicer(audit_log)
+            )
+        },
         raw_routes=[receiver(traces)],
     )

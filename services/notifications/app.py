@@ -4,8 +4,9 @@ from email.utils import parseaddr
 from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
-from reliability import rpc
+from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -49,6 +50,9 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     campaign_jobs.register(runtime.worker, campaigns)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
+    log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
+    audit.deliver(runtime.worker, database, log)
     servicer = NotificationsServicer(mail, campaigns, ContactService(database))
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(

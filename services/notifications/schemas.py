@@ -92,7 +92,7 @@ class CampaignDraft(_Request):
     template: str | None = Field(default=None, min_length=1, max_length=64)
     html: Annotated[str, AfterValidator(_check_html), Field(min_length=1, max_length=_MAX_HTML)] | None = None
     audience: AudienceFilter
-    staff_id: Line
+    staff_id: Line = Field(min_length=1)
 
 
 def checked(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:

@@ -27,6 +27,7 @@ class NotificationsSettings(ServiceSettings):
     """What notifications reads beyond what every service does."""
 
     accounts_grpc: str
+    admin_grpc: str
     mail_url: MailUrl
     mail_from: Annotated[str, AfterValidator(_check_sender)]
     mail_connections: int = Field(default=10, ge=1, le=100)

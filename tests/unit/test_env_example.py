@@ -10,8 +10,6 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("catalog", "orders", "payments_webhooks", "notifications", "accounts", "admin")
 # Read by `migrate`, which has no other settings.
 MIGRATION = {"MIGRATION_DATABASE_URL"}
-# The catalog's address is of use to others, admin's only to who calls it later.
-ADDRESSES = {"ADMIN_GRPC"}
 
 
 def _classes(service: str) -> list[type[ServiceSettings]]:
@@ -25,4 +23,4 @@ def test_the_example_lists_exactly_what_is_read() -> None:
     read = {name.upper() for service in SERVICES for each in _classes(service) for name in each.model_fields}
     listed = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert read - listed == set()
-    assert listed - read == MIGRATION | ADDRESSES
+    assert listed - read == MIGRATION

@@ -28,7 +28,7 @@ PARTS = {
         "testing",
     ),
     ("redis",): ("redis", "dedup", "rate_limit"),
-    ("postgres",): ("postgres", "jobs", "inbox", "idempotency", "migrations"),
+    ("postgres",): ("postgres", "jobs", "audit", "inbox", "idempotency", "migrations"),
     ("asgi",): ("asgi", "tokens", "machine_tokens", "idempotency"),
     ("grpc",): ("rpc",),
     ("http",): ("http",),

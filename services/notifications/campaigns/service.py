@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from opentelemetry import metrics
 
-from reliability import idempotency, jobs, telemetry
+from reliability import audit, idempotency, jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
@@ -97,7 +97,9 @@ class CampaignService:
         )
         async with self._database.transaction("draft campaign") as connection:
             claim = await idempotency.claim(connection, draft.staff_id)
-            answered = answer(await repository.insert(connection, stored))
+            campaign_id = await repository.insert(connection, stored)
+            await audit.record(connection, draft.staff_id, "campaign.drafted", campaign_id, name=draft.name)
+            answered = answer(campaign_id)
             await claim.store(connection, 200, answered)
         return answered
 
@@ -117,6 +119,7 @@ class CampaignService:
                 message = "Nobody who agreed to marketing is left to send it to; the campaign stays a draft."
                 raise EmptyAudience(message)
             await _enqueue(connection, campaign_id, range(min(self._lanes, batches)))
+            await audit.record(connection, staff_id, "campaign.sent", campaign_id, recipients=recipients)
             answered = answer(Started(campaign_id, recipients, batches))
             await claim.store(connection, 200, answered)
         return answered

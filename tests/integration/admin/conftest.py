@@ -47,6 +47,7 @@ def _settings(servers: Any, kind: type[ServiceSettings], name: str, **values: ob
         "grpc_port": 1,
         "redis_url": servers.endpoints.redis,
         "accounts_grpc": NOWHERE,
+        "admin_grpc": NOWHERE,
         "tls_ca_file": tls.ca,
         "tls_cert_file": tls.certificate,
         "tls_key_file": tls.key,

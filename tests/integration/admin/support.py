@@ -30,7 +30,9 @@ DRAFT: Mapping[str, Any] = {
     "html": "<p>New coats</p>",
     "audience": {"all": True},
 }
-STAFF = Principal("staff-1", "staff", "ada@example.com", "Ada", "owner", frozenset({"campaigns", "operations"}))
+STAFF = Principal(
+    "staff-1", "staff", "ada@example.com", "Ada", "owner", frozenset({"campaigns", "operations", "staff"})
+)
 BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SECOND = 10**9
 

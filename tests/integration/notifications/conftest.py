@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from holdfast.notifications.v1 import notifications_pb2_grpc
+from reliability import audit
+from reliability.audit import Entry
 from reliability.errors import Problem
 from reliability.rpc.status import from_call
 from reliability.runtime import Application, Runtime
@@ -70,11 +72,16 @@ async def office(
     real = SmtpMailer(SmtpServer.of(runtime.settings.mail_url), SENDER, connections=8, cap=2.0)
     mailer = SwitchedMailer(real)
     application = compose(runtime, mailer)
+    audit.deliver(runtime.worker, runtime.database, _taken)  # admin is another suite's
     connect = await serve_rpc(application)
     # One worker kind of certificate is enough for both halves of the suite: accounts' is asked for where it matters.
     stubs = {name: _Stub(connect(name)) for name in ("admin", "accounts", "orders")}
     yield Office(runtime, application, mailbox, mailer, _Both(stubs))
     await real.close()
+
+
+async def _taken(_entry: Entry) -> None:
+    """An audit log that takes everything."""
 
 
 class _Both:

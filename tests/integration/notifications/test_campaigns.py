@@ -47,7 +47,7 @@ async def test_a_batch_that_runs_again_sends_nothing(office: Office) -> None:
     await office.work()
     jobs = (await office.counts())["jobs"]
     assert jobs == 3  # batches of 7
-    await office.execute("UPDATE jobs SET state = 'queued', finished_at = NULL")
+    await office.execute("UPDATE jobs SET state = 'queued', finished_at = NULL WHERE state = 'done'")
     await office.work()
     assert len(office.mailbox.messages()) == 20
     assert (await office.counts())["jobs"] == jobs
@@ -57,7 +57,7 @@ async def test_only_a_few_batches_wait_at_once(office: Office) -> None:
     """A large campaign does not fill the queue: a mail that somebody waits for finds two jobs before it."""
     await office.customers(60)
     await office.send(await office.draft())
-    rows = await office.rows("SELECT payload->'batch' AS batch FROM jobs ORDER BY id")
+    rows = await office.rows("SELECT payload->'batch' AS batch FROM jobs WHERE kind <> 'append_audit' ORDER BY id")
     assert [row["batch"] for row in rows] == [0, 1]
     await office.work()
     assert (await office.counts())["jobs"] == 9
@@ -145,7 +145,8 @@ async def test_the_click_can_be_followed_to_every_mail(office: Office) -> None:
     await office.stub.SendCampaign(request, correlation_id="click-1")
     await office.work()
     assert {message.correlation_id for message in office.mailbox.messages()} == {"click-1"}
-    assert {row["correlation_id"] for row in await office.rows("SELECT correlation_id FROM jobs")} == {"click-1"}
+    flows = await office.rows("SELECT DISTINCT correlation_id FROM jobs WHERE kind <> 'append_audit'")
+    assert flows == [{"correlation_id": "click-1"}]
 
 
 async def test_the_stored_draft_is_what_goes_out(office: Office) -> None:

@@ -26,6 +26,7 @@ def values(tmp_path: Path) -> dict[str, object]:
         "tls_ca_file": "ca",
         "tls_cert_file": "cert",
         "tls_key_file": "key",
+        "admin_grpc": "127.0.0.1:4",
         "notifications_grpc": "127.0.0.1:3",
         "signing_key_file": key,
     }

@@ -16,6 +16,7 @@ VALID: dict[str, Any] = {
     "tls_ca_file": "ca.pem",
     "tls_cert_file": "cert.pem",
     "tls_key_file": "key.pem",
+    "admin_grpc": "127.0.0.1:8105",
     "mail_url": "smtp://127.0.0.1:8084",
     "accounts_grpc": "127.0.0.1:8104",
     "mail_from": "Holdfast <shop@holdfast.example>",

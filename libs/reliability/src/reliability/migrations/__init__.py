@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["PARTS", "migrate"]
 
 _HERE = Path(__file__).parent
-PARTS = ("jobs", "idempotency", "inbox", "machine_tokens")
+PARTS = ("jobs", "idempotency", "inbox", "audit", "machine_tokens")
 
 
 def migrate(url: str, own: Path, parts: tuple[str, ...]) -> int:
