@@ -70,7 +70,11 @@ def _own(service: str, secrets: Secrets) -> dict[str, str]:
         case "notifications":
             return {"MAIL_URL": _MAILBOX}
         case "accounts":
-            return {"STAFF_EMAIL": STAFF_EMAIL, "STAFF_PASSWORD": secrets.staff_password}
+            return {
+                "ACCOUNTS_SECRET": secrets.accounts_secret,
+                "STAFF_EMAIL": STAFF_EMAIL,
+                "STAFF_PASSWORD": secrets.staff_password,
+            }
         case _:
             return {}
 

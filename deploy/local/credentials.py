@@ -38,6 +38,7 @@ class Secrets:
     runtime_passwords: dict[str, str] = field(default_factory=_per_service)
     redis_password: str = field(default_factory=_token)
     cart_secret: str = field(default_factory=_token)
+    accounts_secret: str = field(default_factory=_token)
     stripe_api_key: str = field(default_factory=_stripe_key)
     stripe_webhook_secret: str = field(default_factory=_webhook_secret)
     staff_password: str = field(default_factory=_token)

@@ -251,6 +251,7 @@ class Site:
                 }
             case "accounts":
                 return {
+                    "ACCOUNTS_SECRET": self.secrets.accounts_secret,
                     "SIGNING_KEY_FILE": str(self.state.tls / "signing.key"),
                     "STAFF_EMAIL": STAFF_EMAIL,
                     "STAFF_PASSWORD": self.secrets.staff_password,

@@ -8,33 +8,52 @@ from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.rate_limit import RateLimiter
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.accounts.identity import jobs as identity_jobs
 from services.accounts.identity.service import IdentityService
 from services.accounts.keys import routes as key_routes
 from services.accounts.keys.service import SigningKeys
-from services.accounts.keys.servicer import AccountsServicer
+from services.accounts.mail import jobs as mail_jobs
+from services.accounts.mail.jobs import Post
 from services.accounts.passwords import Passwords
-from services.accounts.session import routes as session_routes
+from services.accounts.revocation import jobs as revocation_jobs
+from services.accounts.revocation.service import RevocationService
+from services.accounts.sealing import Sealer
+from services.accounts.servicer import AccountsServicer
+from services.accounts.session import jobs as session_jobs
+from services.accounts.session.cookies import SessionCookies
+from services.accounts.session.limits import Guard
+from services.accounts.session.routes import SessionRoutes
 from services.accounts.session.service import SessionService
+from services.accounts.session.totp import Totp
 from services.accounts.settings import AccountsSettings
 
 __all__ = ["build"]
 
+# What it says of the tokens we verify ourselves may be a moment old; asking costs one statement.
+_OWN_MAX_AGE = 0.5
+
 
 def build(runtime: Runtime[AccountsSettings]) -> Application:
     """Accounts, ready to be served."""
-    settings = runtime.settings
+    settings, database, worker = runtime.settings, runtime.database, runtime.worker
     keys = SigningKeys.load(settings.signing_key_file, lifetime=settings.access_token_seconds)
     passwords = Passwords()
-    identity = IdentityService(runtime.database, passwords)
-    sessions = SessionService(runtime.database, passwords, keys, RateLimiter(runtime.cache))
+    sealer = Sealer(settings.accounts_secret.get_secret_value())
+    guard = Guard(runtime.cache, RateLimiter(runtime.cache))
+    identity = IdentityService(database, passwords)
+    revocations = RevocationService(database, runtime.cache, lifetime=settings.access_token_seconds)
+    sessions = SessionService(database, passwords, keys, guard, Totp(sealer), public_url=settings.public_url)
     notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
-    audit.deliver(runtime.worker, runtime.database, log)
-    identity_jobs.register(runtime.worker, identity, notifications)
+    audit.deliver(worker, database, log)
+    identity_jobs.register(worker, identity, notifications)
+    mail_jobs.register(worker, Post(notifications))
+    revocation_jobs.register(worker, revocations)
+    session_jobs.register(worker, sessions)
 
     async def own_keys() -> str:
         return keys.jwks()
@@ -43,16 +62,17 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
         if settings.staff_email and settings.staff_password:
             await identity.ensure_first_owner(settings.staff_email, settings.staff_password.get_secret_value())
 
-    authenticate = authenticator(TokenVerifier(own_keys), settings.public_url)
-    secure = settings.public_url.startswith("https://")
+    verifier = TokenVerifier(own_keys, revoked=Revocations(revocations.current, max_age=_OWN_MAX_AGE))
+    authenticate = authenticator(verifier, settings.public_url)
+    cookies = SessionCookies(secure=settings.public_url.startswith("https://"))
     return Application(
         endpoints=[
             *key_routes.endpoints(keys),
-            *session_routes.endpoints(sessions, authenticate, secure_cookies=secure),
+            *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
         rpcs={
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
-                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys)
+                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys, revocations)
             )
         },
         authenticate=authenticate,

@@ -16,6 +16,7 @@ class AccountsSettings(ServiceSettings):
 
     admin_grpc: str
     notifications_grpc: str
+    accounts_secret: SecretStr = Field(min_length=32)
     signing_key_file: Path
     access_token_seconds: int = Field(default=900, ge=60, le=3600)
     staff_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)

@@ -9,6 +9,7 @@ from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.admin.audit import jobs as audit_jobs
@@ -60,6 +61,10 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
     audit.deliver(runtime.worker, database, audit_log.keep)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    ended = rpc.revocation_list(
+        accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
+    )
+    verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
 
     return Application(
         endpoints=[
@@ -70,7 +75,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *audit_routes.endpoints(audit_log),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
-        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        authenticate=authenticator(verifier, settings.public_url),
         rpcs={
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"]: partial(
                 admin_pb2_grpc.add_AdminServiceServicer_to_server, AdminServicer(audit_log)

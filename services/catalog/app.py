@@ -6,6 +6,7 @@ from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from reliability import rpc
 from reliability.asgi import authenticator
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.catalog.products.routes import endpoints
@@ -21,6 +22,10 @@ def build(runtime: Runtime[CatalogSettings]) -> Application:
     settings = runtime.settings
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    ended = rpc.revocation_list(
+        accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
+    )
+    verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     products = ProductService(runtime.database)
     stock = StockService(runtime.database)
     jobs.register(runtime.worker, stock, backstop=settings.hold_backstop)
@@ -29,5 +34,5 @@ def build(runtime: Runtime[CatalogSettings]) -> Application:
     return Application(
         endpoints=endpoints(products),
         rpcs={descriptor: add},
-        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        authenticate=authenticator(verifier, settings.public_url),
     )

@@ -8,6 +8,7 @@ from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.notifications.campaigns import jobs as campaign_jobs
@@ -50,6 +51,10 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     campaign_jobs.register(runtime.worker, campaigns)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    ended = rpc.revocation_list(
+        accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
+    )
+    verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
     audit.deliver(runtime.worker, database, log)
@@ -57,5 +62,5 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(
         rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
-        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        authenticate=authenticator(verifier, settings.public_url),
     )

@@ -9,6 +9,7 @@ from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import rpc
 from reliability.asgi import authenticator
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.orders.appointment import jobs as appointment_jobs
@@ -56,7 +57,11 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     appointment_jobs.register(runtime.worker, ReminderService(database, notifications))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
-    authenticate = authenticator(TokenVerifier(keys), settings.public_url)
+    ended = rpc.revocation_list(
+        accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
+    )
+    verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
+    authenticate = authenticator(verifier, settings.public_url)
     owners = Owners(authenticate, signer, settings.public_url)
     return Application(
         endpoints=[

@@ -7,6 +7,7 @@ from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
 from reliability import rpc
 from reliability.asgi import authenticator
+from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.payments_webhooks import jobs
@@ -33,6 +34,10 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
     orders = orders_pb2_grpc.OrdersServiceStub(runtime.channel(settings.orders_grpc))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
+    ended = rpc.revocation_list(
+        accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
+    )
+    verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     intents = IntentService(database, stripe)
     refunds = RefundService(database, stripe, orders)
     reconciler = ReconcileService(database, stripe, settings.reconcile_grace_seconds)
@@ -52,5 +57,5 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
                 payments_pb2_grpc.add_PaymentsServiceServicer_to_server, servicer
             )
         },
-        authenticate=authenticator(TokenVerifier(keys), settings.public_url),
+        authenticate=authenticator(verifier, settings.public_url),
     )

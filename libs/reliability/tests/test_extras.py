@@ -30,6 +30,7 @@ PARTS = {
     ("redis",): ("redis", "dedup", "rate_limit"),
     ("postgres",): ("postgres", "jobs", "audit", "inbox", "idempotency", "migrations"),
     ("asgi",): ("asgi", "tokens", "machine_tokens", "idempotency"),
+    ("asgi", "redis"): ("revocation",),
     ("grpc",): ("rpc",),
     ("http",): ("http",),
     ("telemetry",): ("exporting",),

@@ -1,5 +1,6 @@
 """What an account is and what its role lets it do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,13 +21,15 @@ class Role(StrEnum):
 
     CUSTOMER = "customer"
     OWNER = "owner"
+    MEMBER = "member"
 
 
 class Status(StrEnum):
-    """Whether an account may be used."""
+    """Whether an account may be used. An erased one is a tombstone without personal data."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    ERASED = "erased"
 
 
 class Permission(StrEnum):
@@ -41,13 +44,15 @@ class Permission(StrEnum):
     STAFF = "staff"
 
 
-def permissions_of(role: Role) -> frozenset[Permission]:
+def permissions_of(role: Role, given: Iterable[Permission] = ()) -> frozenset[Permission]:
     """What a role may do; written into its tokens, so that every service can check by itself."""
     match role:
         case Role.CUSTOMER:
             return frozenset()
         case Role.OWNER:
             return frozenset(Permission)
+        case Role.MEMBER:
+            return frozenset(given)
         case _:
             assert_never(role)
 
@@ -65,6 +70,15 @@ class Account:
     marketing_consent: bool
     status: Status
     changed_at: datetime
+    created_at: datetime
+    email_verified: bool
+    permissions: frozenset[Permission]
+    totp_secret: bytes | None = None
+
+    @property
+    def consents(self) -> bool:
+        """Whether to write to them: they agreed, and the address is theirs."""
+        return self.marketing_consent and self.email_verified
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from services.accounts.identity import repository
 from services.accounts.identity.domain import Account, NewCustomer
 from services.accounts.passwords import Passwords
 
-__all__ = ["CUSTOMER_CHANGED", "IdentityService"]
+__all__ = ["CUSTOMER_CHANGED", "IdentityService", "announce"]
 
 CUSTOMER_CHANGED = "customer_changed"
 # Full jitter up to five minutes makes this about eight hours: notifications may be away for a night.
@@ -29,7 +29,7 @@ class IdentityService:
         """Adds the customers whose address is free and tells about them; how many there were."""
         async with self._database.transaction("register customers") as connection:
             added = await repository.add_customers(connection, new)
-            await _announce(connection, added)
+            await announce(connection, added)
         return len(added)
 
     async def customer(self, customer_id: str) -> Account | None:
@@ -49,7 +49,7 @@ class IdentityService:
                 _log.info("first_owner_created")
 
 
-async def _announce(connection: Connection, customer_ids: Sequence[str]) -> None:
+async def announce(connection: Connection, customer_ids: Sequence[str]) -> None:
     """Queues telling the others, in the transaction of the change.
 
     The job names the customer only: whenever it runs, it tells what is true by then.

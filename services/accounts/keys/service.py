@@ -64,5 +64,6 @@ class SigningKeys:
             "name": who.name,
             "role": who.role,
             "permissions": sorted(who.permissions),
+            **({"sid": who.session} if who.session else {}),
         }
         return jwt.encode({"alg": ALGORITHM, "kid": self._kid}, claims, self._key, algorithms=[ALGORITHM])

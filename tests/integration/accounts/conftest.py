@@ -6,10 +6,12 @@ from typing import Any
 
 import grpc.aio
 import httpx
+import orjson
 import pytest_asyncio
 
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from reliability.errors import Unavailable
+from reliability.ids import new_id
 from reliability.redis import Cache
 from reliability.rpc.status import DETAILS, to_status
 from reliability.runtime import Application, Runtime
@@ -20,11 +22,22 @@ PASSWORD = "correct horse battery staple"
 OWNER = "owner@holdfast.example"
 
 
+@dataclass(frozen=True)
+class Mail:
+    """A mail that was handed over."""
+
+    key: str
+    to: str
+    template: str
+    data: dict[str, Any]
+
+
 class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
-    """The receiving side of customer changes, which can be made to fail."""
+    """The receiving side of customer changes and mails, which can be made to fail."""
 
     def __init__(self) -> None:
         self.calls: list[notifications_pb2.RecordCustomerChangedRequest] = []
+        self.mails: list[Mail] = []
         self.away = False
 
     async def RecordCustomerChanged(  # noqa: N802
@@ -32,11 +45,25 @@ class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
         request: notifications_pb2.RecordCustomerChangedRequest,
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> notifications_pb2.RecordCustomerChangedResponse:
+        await self._answer(context)
+        self.calls.append(request)
+        return notifications_pb2.RecordCustomerChangedResponse()
+
+    async def SendEmail(  # noqa: N802
+        self, request: notifications_pb2.SendEmailRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> notifications_pb2.SendEmailResponse:
+        await self._answer(context)
+        mail = Mail(request.idempotency_key, request.to, request.template, orjson.loads(request.data_json))
+        known = {each.key: each for each in self.mails}
+        assert known.get(mail.key, mail) == mail, "the same key for another mail"
+        if mail.key not in known:
+            self.mails.append(mail)
+        return notifications_pb2.SendEmailResponse(email_id=new_id())
+
+    async def _answer(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         if self.away:
             code, details = to_status(Unavailable("away"))
             await context.abort(code, "away", ((DETAILS, details),))
-        self.calls.append(request)
-        return notifications_pb2.RecordCustomerChangedResponse()
 
 
 @dataclass
@@ -51,6 +78,23 @@ class Accounts:
     async def login(self, email: str = OWNER, password: str = PASSWORD, client: str = "192.0.2.1") -> httpx.Response:
         body = {"email": email, "password": password}
         return await self.http.post("/api/auth/login", json=body, headers={"X-Client-Address": client})
+
+    async def work(self) -> None:
+        """Runs every job that is due, and those that wait for another try."""
+        await self.execute("UPDATE jobs SET run_at = now() WHERE state = 'queued'")
+        await self.runtime.worker.run_until_idle()
+
+    async def execute(self, statement: str, *values: object) -> str:
+        async with self.runtime.database.connection() as connection:
+            return str(await connection.execute(statement, *values))
+
+    async def value(self, statement: str, *values: object) -> Any:
+        async with self.runtime.database.connection() as connection:
+            return await connection.fetchval(statement, *values)
+
+    def mails(self, template: str) -> list[Mail]:
+        """What was handed over of one kind."""
+        return [mail for mail in self.contacts.mails if mail.template == template]
 
 
 MakeAccounts = Callable[..., Awaitable[Accounts]]
@@ -82,6 +126,7 @@ async def make_accounts(
         )
         values = {
             "notifications_grpc": "localhost:1",
+            "accounts_secret": "a secret of thirty-two characters",
             "signing_key_file": servers.tls / "signing.key",
             "staff_email": OWNER,
             "staff_password": PASSWORD,

@@ -63,7 +63,7 @@ async def test_a_rolled_back_customer_is_not_announced(accounts: Accounts, monke
 
     identity = IdentityService(accounts.runtime.database, Passwords())
     with monkeypatch.context() as patched:
-        patched.setattr("services.accounts.identity.service._announce", fail)
+        patched.setattr("services.accounts.identity.service.announce", fail)
         with pytest.raises(RuntimeError):
             await identity.register_customers([NewCustomer("x@example.com", "X", marketing_consent=True)])
     assert await count(accounts, "SELECT count(*) FROM accounts WHERE kind = 'customer'") == 0

@@ -55,9 +55,13 @@ async def test_the_cookie_is_the_browsers_alone(make_accounts: MakeAccounts, url
     """Scripts cannot read it, other sites cannot send it, and it is `Secure` where there is TLS."""
     accounts = await make_accounts(public_url=url)
     answer = await accounts.login()
-    name, *attributes = answer.headers["set-cookie"].split("; ")
+    access, refresh = (cookie.split("; ") for cookie in answer.headers.get_list("set-cookie"))
+    name, *attributes = access
     assert name == f"{ACCESS_COOKIE}={answer.json()['access_token']}"
     assert set(attributes) == {"HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=900"} | ({"Secure"} if secure else set())
+    assert refresh[0].startswith("holdfast_refresh=")
+    assert {"HttpOnly", "SameSite=Lax", "Path=/api/auth", "Max-Age=2592000"} <= set(refresh)
+    assert ("Secure" in refresh) is secure
     assert answer.headers["cache-control"] == "no-store"
 
 

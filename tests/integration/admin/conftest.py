@@ -119,6 +119,7 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 AccountsSettings,
                 build_accounts,
                 notifications_grpc=NOWHERE,
+                accounts_secret="a secret of thirty-two characters",
                 signing_key_file=servers.tls / "signing.key",
                 staff_email=OWNER,
                 staff_password=PASSWORD,

@@ -27,7 +27,7 @@ SOME_ID = "019a0000-0000-7000-8000-000000000001"
 
 @dataclass(frozen=True)
 class Route:
-    """A route for staff: its pattern, a path and body that would pass, the permission it needs, what it then answers."""
+    """A route for staff: its pattern, a path and body that would pass, the permission it needs, what it answers."""
 
     method: str
     pattern: str

@@ -28,6 +28,7 @@ def values(tmp_path: Path) -> dict[str, object]:
         "tls_key_file": "key",
         "admin_grpc": "127.0.0.1:4",
         "notifications_grpc": "127.0.0.1:3",
+        "accounts_secret": "a secret of thirty-two characters",
         "signing_key_file": key,
     }
 

@@ -40,6 +40,8 @@ class Principal:
     name: str = ""
     role: str = ""
     permissions: frozenset[str] = field(default_factory=frozenset)
+    session: str = ""
+    """The id of the session the token belongs to, if it belongs to one."""
 
 
 principal: ContextVar[Principal | None] = ContextVar("principal", default=None)

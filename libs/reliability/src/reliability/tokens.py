@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import orjson
 from joserfc import jwt
@@ -13,7 +13,7 @@ from joserfc.jwk import KeySet
 from reliability.context import Principal
 from reliability.errors import Problem, Unauthenticated
 
-__all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "TokenVerifier"]
+__all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "Revoked", "TokenVerifier"]
 
 ISSUER = "holdfast"
 AUDIENCE = "holdfast"
@@ -23,12 +23,26 @@ _REFETCH_SECONDS = 10.0
 _LEEWAY = 5
 
 
+class Revoked(Protocol):
+    """What knows which tokens were taken back before their end: `revocation.Revocations`."""
+
+    async def cover(self, claims: Mapping[str, Any]) -> bool:
+        """Whether the token with these claims was."""
+
+
 class TokenVerifier:
     """Keeps the issuer's key set and turns a token into a `Principal`."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[str]], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[str]],
+        now: Callable[[], float] = time.time,
+        *,
+        revoked: Revoked | None = None,
+    ) -> None:
         self._fetch = fetch
         self._now = now
+        self._revoked = revoked
         self._keys: KeySet | None = None
         self._fetched_at = 0.0
 
@@ -43,6 +57,9 @@ class TokenVerifier:
         except (JoseError, ValueError) as error:
             message = "The access token is not valid; sign in again."
             raise Unauthenticated(message, headers={"WWW-Authenticate": "Bearer"}) from error
+        if self._revoked is not None and await self._revoked.cover(claims):
+            message = "This session has ended; sign in again."
+            raise Unauthenticated(message, headers={"WWW-Authenticate": "Bearer"})
         return Principal(
             id=claims["sub"],
             kind=claims.get("kind", "customer"),
@@ -50,6 +67,7 @@ class TokenVerifier:
             name=claims.get("name", ""),
             role=claims.get("role", ""),
             permissions=frozenset(claims.get("permissions", ())),
+            session=claims.get("sid", ""),
         )
 
     def _claims(self, token: str, keys: KeySet) -> dict[str, Any]:

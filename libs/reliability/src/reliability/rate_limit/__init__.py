@@ -8,6 +8,27 @@ lets a burst through; it counts what is admitted. Both can be mixed in one call.
 """
 
 from reliability.rate_limit.limiter import RateLimiter
-from reliability.rate_limit.policy import LOGIN, SIGNUP, Algorithm, Policy, WhenDown
+from reliability.rate_limit.policy import (
+    CHECKOUT,
+    LOGIN,
+    REFRESH,
+    RESET,
+    SEARCH,
+    SIGNUP,
+    Algorithm,
+    Policy,
+    WhenDown,
+)
 
-__all__ = ["LOGIN", "SIGNUP", "Algorithm", "Policy", "RateLimiter", "WhenDown"]
+__all__ = [
+    "CHECKOUT",
+    "LOGIN",
+    "REFRESH",
+    "RESET",
+    "SEARCH",
+    "SIGNUP",
+    "Algorithm",
+    "Policy",
+    "RateLimiter",
+    "WhenDown",
+]

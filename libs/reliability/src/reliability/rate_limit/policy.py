@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["LOGIN", "SIGNUP", "Algorithm", "Policy", "WhenDown"]
+__all__ = ["CHECKOUT", "LOGIN", "REFRESH", "RESET", "SEARCH", "SIGNUP", "Algorithm", "Policy", "WhenDown"]
 
 MICROSECONDS: Final = 1_000_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -94,3 +94,7 @@ def _within(name: str, what: str, value: Any, low: int, high: int) -> None:
 
 LOGIN: Final = Policy("login", 5, 900)
 SIGNUP: Final = Policy("signup", 3, 900)
+RESET: Final = Policy("reset", 3, 900)
+REFRESH: Final = Policy("refresh", 60, 900)
+CHECKOUT: Final = Policy("checkout", 20, 60, Algorithm.GCRA, burst=10)
+SEARCH: Final = Policy("search", 120, 60, Algorithm.GCRA, burst=40)

@@ -3,6 +3,7 @@
 from reliability.rpc.audit import audit_log
 from reliability.rpc.client import IDEMPOTENCY_KEY, Tls, channel, invoke
 from reliability.rpc.keys import key_set
+from reliability.rpc.revocations import revocation_list
 from reliability.rpc.server import EVERYBODY, REPLAYED, Edge, build_server
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "channel",
     "invoke",
     "key_set",
+    "revocation_list",
 ]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/accounts/v1/accounts.proto\x12\x14holdfast.accounts.v1\x1a\x1fholdfast/common/v1/access.proto\"\x17\n\x15GetSigningKeysRequest\"+\n\x16GetSigningKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t2\x87\x01\n\x0f\x41\x63\x63ountsService\x12t\n\x0eGetSigningKeys\x12+.holdfast.accounts.v1.GetSigningKeysRequest\x1a,.holdfast.accounts.v1.GetSigningKeysResponse\"\x07\x8a\xb5\x18\x03\n\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/accounts/v1/accounts.proto\x12\x14holdfast.accounts.v1\x1a\x1fholdfast/common/v1/access.proto\"\x17\n\x15GetSigningKeysRequest\"+\n\x16GetSigningKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"\x18\n\x16ListRevocationsRequest\"P\n\x17ListRevocationsResponse\x12\x35\n\x0brevocations\x18\x01 \x03(\x0b\x32 .holdfast.accounts.v1.Revocation\".\n\nRevocation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrevoked_at\x18\x02 \x01(\x01\x32\x80\x02\n\x0f\x41\x63\x63ountsService\x12t\n\x0eGetSigningKeys\x12+.holdfast.accounts.v1.GetSigningKeysRequest\x1a,.holdfast.accounts.v1.GetSigningKeysResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12w\n\x0fListRevocations\x12,.holdfast.accounts.v1.ListRevocationsRequest\x1a-.holdfast.accounts.v1.ListRevocationsResponse\"\x07\x8a\xb5\x18\x03\n\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCOUNTSSERVICE'].methods_by_name['GetSigningKeys']._loaded_options = None
   _globals['_ACCOUNTSSERVICE'].methods_by_name['GetSigningKeys']._serialized_options = b'\212\265\030\003\n\001*'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ListRevocations']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ListRevocations']._serialized_options = b'\212\265\030\003\n\001*'
   _globals['_GETSIGNINGKEYSREQUEST']._serialized_start=94
   _globals['_GETSIGNINGKEYSREQUEST']._serialized_end=117
   _globals['_GETSIGNINGKEYSRESPONSE']._serialized_start=119
   _globals['_GETSIGNINGKEYSRESPONSE']._serialized_end=162
-  _globals['_ACCOUNTSSERVICE']._serialized_start=165
-  _globals['_ACCOUNTSSERVICE']._serialized_end=300
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=164
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=188
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=190
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=270
+  _globals['_REVOCATION']._serialized_start=272
+  _globals['_REVOCATION']._serialized_end=318
+  _globals['_ACCOUNTSSERVICE']._serialized_start=321
+  _globals['_ACCOUNTSSERVICE']._serialized_end=577
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class AccountsServiceStub:
                 request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysRequest.SerializeToString,
                 response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysResponse.FromString,
                 _registered_method=True)
+        self.ListRevocations = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/ListRevocations',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.FromString,
+                _registered_method=True)
 
 
 class AccountsServiceServicer:
@@ -53,6 +58,13 @@ class AccountsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRevocations(self, request, context):
+        """The tokens that are over before their end: what services ask while Redis, where the same list is, is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_AccountsServiceServicer_to_server(servicer, server):
                     servicer.GetSigningKeys,
                     request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysRequest.FromString,
                     response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysResponse.SerializeToString,
+            ),
+            'ListRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevocations,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class AccountsService:
             '/holdfast.accounts.v1.AccountsService/GetSigningKeys',
             holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysRequest.SerializeToString,
             holdfast_dot_accounts_dot_v1_dot_accounts__pb2.GetSigningKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/ListRevocations',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class AccountsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AccountsServiceAsyncStub: ...
     GetSigningKeys: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.GetSigningKeysRequest, _accounts_pb2.GetSigningKeysResponse]
     """The public keys of access tokens, so that every service verifies them by itself."""
+    ListRevocations: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ListRevocationsRequest, _accounts_pb2.ListRevocationsResponse]
+    """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
 
 @_typing.type_check_only
 class AccountsServiceAsyncStub(AccountsServiceStub):
@@ -43,6 +45,8 @@ class AccountsServiceAsyncStub(AccountsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSigningKeys: _aio.UnaryUnaryMultiCallable[_accounts_pb2.GetSigningKeysRequest, _accounts_pb2.GetSigningKeysResponse]  # type: ignore[assignment]
     """The public keys of access tokens, so that every service verifies them by itself."""
+    ListRevocations: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ListRevocationsRequest, _accounts_pb2.ListRevocationsResponse]  # type: ignore[assignment]
+    """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
 
 class AccountsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns who somebody is."""
@@ -54,5 +58,13 @@ class AccountsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounts_pb2.GetSigningKeysResponse, _abc.Awaitable[_accounts_pb2.GetSigningKeysResponse]]:
         """The public keys of access tokens, so that every service verifies them by itself."""
+
+    @_abc_1.abstractmethod
+    def ListRevocations(
+        self,
+        request: _accounts_pb2.ListRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.ListRevocationsResponse, _abc.Awaitable[_accounts_pb2.ListRevocationsResponse]]:
+        """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
 
 def add_AccountsServiceServicer_to_server(servicer: AccountsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""What is over before its end: sessions, and everything an account was given so far."""
