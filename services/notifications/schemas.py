@@ -1,5 +1,6 @@
 """What a request may hold, and the words both edges check it with."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
@@ -24,7 +25,9 @@ __all__ = [
 
 M = TypeVar("M", bound=BaseModel)
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _MAX_HTML = 512 * 1024
+_MAX_CALENDAR = 64 * 1024
 
 
 def check_line(value: str) -> str:
@@ -51,6 +54,15 @@ def _check_html(value: str) -> str:
     return value
 
 
+def _check_calendar(value: str) -> str:
+    """An iCalendar file with the line ends RFC 5545 wants; one object from its first line to its last."""
+    lines = _LINE_END.split(value.strip()) if value else []
+    if value and (lines[0] != "BEGIN:VCALENDAR" or lines[-1] != "END:VCALENDAR" or "\0" in value):
+        message = "must be an iCalendar file, from BEGIN:VCALENDAR to END:VCALENDAR"
+        raise ValueError(message)
+    return "".join(f"{line}\r\n" for line in lines)
+
+
 Line = Annotated[str, AfterValidator(check_line), Field(max_length=200)]
 Address = Annotated[str, AfterValidator(check_address), Field(max_length=254)]
 
@@ -66,6 +78,7 @@ class MailRequest(_Request):
     to: Address
     template: str = Field(max_length=64)
     data: dict[str, Any]
+    calendar_ics: Annotated[str, AfterValidator(_check_calendar), Field(max_length=_MAX_CALENDAR)] = ""
 
 
 class CustomerChange(_Request):

@@ -35,6 +35,7 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "to": request.to,
             "template": request.template,
             "data": _json(request.data_json),
+            "calendar_ics": request.calendar_ics,
         }
         email_id = await self._mail.send_email(checked(MailRequest, fields))
         crash_point("mail.not_answered")

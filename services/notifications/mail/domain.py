@@ -20,6 +20,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Rendered",
+    "Topic",
     "Verdict",
     "may_resume",
     "state_after",
@@ -35,6 +36,17 @@ class Category(StrEnum):
 
     TRANSACTIONAL = "transactional"
     MARKETING = "marketing"
+
+
+class Topic(StrEnum):
+    """What a mail that needs consent is about; each can be declined by itself."""
+
+    NEWS = "news"
+    """Campaigns."""
+    CART_REMINDERS = "cart_reminders"
+    """Something was left in a cart."""
+    BACK_IN_STOCK = "back_in_stock"
+    """What somebody asked to be told of."""
 
 
 class EmailState(StrEnum):
@@ -88,7 +100,10 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A mail as it goes out. Equal messages have equal bytes, so that a resend is the same mail."""
+    """A mail as it goes out. Equal messages have equal bytes, so that a resend is the same mail.
+
+    `calendar` is an iCalendar file for the reader's calendar.
+    """
 
     to: str
     content: Rendered
@@ -96,6 +111,7 @@ class Message:
     correlation_id: str
     date: datetime
     name: str = ""
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

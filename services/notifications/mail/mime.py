@@ -2,14 +2,19 @@
 
 import email.policy
 import hashlib
+import re
+from collections.abc import Iterable
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
 from email.utils import format_datetime
+from typing import Final
 
 from services.notifications.mail.domain import Message
 
-__all__ = ["compose"]
+__all__ = ["CALENDAR_FILE", "calendar_type", "compose"]
 
+CALENDAR_FILE: Final = "appointment.ics"
+_METHOD: Final = re.compile(r"^METHOD:([A-Z]+)\r?$", re.MULTILINE)
 # Everything is 7-bit: no server has to announce anything for it, and no relay has a reason to re-encode it.
 _POLICY = email.policy.SMTP.clone(cte_type="7bit")
 
@@ -29,10 +34,33 @@ def compose(message: Message, sender: str) -> bytes:
     # RFC 3834: no out-of-office answers, please.
     mail["Auto-Submitted"] = "auto-generated"
     mail["MIME-Version"] = "1.0"
-    mail["Content-Type"] = "multipart/alternative"
-    mail.set_payload([_part(message.content.text, "plain"), _part(message.content.html, "html")])
-    mail.set_boundary("=_" + hashlib.sha256(message.message_id.encode()).hexdigest()[:32])
+    bodies = [_part(message.content.text, "plain"), _part(message.content.html, "html")]
+    if message.calendar:
+        alternative = MIMEPart(policy=_POLICY)
+        _assemble(alternative, "alternative", bodies, message)
+        _assemble(mail, "mixed", [alternative, _calendar(message.calendar)], message)
+    else:
+        _assemble(mail, "alternative", bodies, message)
     return mail.as_bytes()
+
+
+def calendar_type(calendar: str) -> str:
+    """The media type of an iCalendar file; a mail client acts on the method it names (RFC 6047, section 2.4)."""
+    found = _METHOD.search(calendar)
+    return f"text/calendar; charset=utf-8; method={found[1] if found else 'PUBLISH'}"
+
+
+def _assemble(whole: MIMEPart, kind: str, parts: Iterable[MIMEPart], message: Message) -> None:
+    whole["Content-Type"] = f"multipart/{kind}"
+    whole.set_payload([*parts])
+    whole.set_boundary("=_" + hashlib.sha256(f"{kind} {message.message_id}".encode()).hexdigest()[:32])
+
+
+def _calendar(content: str) -> MIMEPart:
+    part = _part(content, "calendar")
+    part.replace_header("Content-Type", calendar_type(content))
+    part.add_header("Content-Disposition", "attachment", filename=CALENDAR_FILE)
+    return part
 
 
 def _part(content: str, subtype: str) -> MIMEPart:

@@ -13,14 +13,14 @@ __all__ = ["NewEmail", "StoredEmail", "begin", "close", "count_failed", "find_by
 
 _INSERT = """
 INSERT INTO emails (idempotency_key, fingerprint, category, "to", template, data, subject, html, text, message_id,
-                    correlation_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                    correlation_id, calendar)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id
 """
 _LOCK = """
 SELECT id, category, state, attempts, unreached, ambiguous, "to", subject, html, text, message_id, correlation_id,
-       created_at, extract(epoch FROM now() - created_at)::float8 AS age
+       calendar, created_at, extract(epoch FROM now() - created_at)::float8 AS age
   FROM emails WHERE id = $1 FOR UPDATE
 """
 _BEGIN = "UPDATE emails SET state = 'sending', attempts = attempts + 1, ambiguous = $2 WHERE id = $1"
@@ -50,6 +50,7 @@ class NewEmail:
     content: Rendered
     message_id: str
     correlation_id: str
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ async def insert(connection: Connection, new: NewEmail) -> str | None:
         new.content.text,
         new.message_id,
         new.correlation_id,
+        new.calendar,
     )
     return None if found is None else str(found)
 
@@ -133,6 +135,7 @@ def _stored(row: "asyncpg.Record") -> StoredEmail:
         message_id=row["message_id"],
         correlation_id=row["correlation_id"],
         date=row["created_at"],
+        calendar=row["calendar"],
     )
     return StoredEmail(
         id=str(row["id"]),

@@ -72,8 +72,10 @@ class MailService:
         that fails for ever. Raises `UnknownTemplate`, `ValidationFailed`, `IdempotencyKeyReused`.
         """
         template = self._templates.find(request.template)
-        data, content = self._templates.render(template, request.data)
-        asked = request.model_dump(include={"to", "template", "data"})
+        data, content = self._templates.render(template, request.data, attached=bool(request.calendar_ics))
+        asked = request.model_dump(
+            include={"to", "template", "data", *({"calendar_ics"} if request.calendar_ics else ())}
+        )
         new = repository.NewEmail(
             idempotency_key=request.idempotency_key,
             fingerprint=fingerprint("send_email", asked),
@@ -84,6 +86,7 @@ class MailService:
             content=content,
             message_id=f"<{new_id()}@{self._domain}>",
             correlation_id=correlation_id(),
+            calendar=request.calendar_ics,
         )
         async with self._database.transaction("accept mail") as connection:
             email_id = await repository.insert(connection, new)

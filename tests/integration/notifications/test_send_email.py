@@ -139,3 +139,31 @@ async def test_row_and_job_are_born_together(office: Office, monkeypatch: pytest
     await office.stub.SendEmail(confirmation())
     await office.work()
     assert office.mailbox.recipients() == ["ada@example.com"]
+
+
+CALENDAR = "BEGIN:VCALENDAR\nMETHOD:CANCEL\nEND:VCALENDAR"
+
+
+async def test_a_calendar_file_is_attached(office: Office) -> None:
+    """The file arrives with the line ends its RFC wants; a key belongs to a mail with its file."""
+    request = confirmation()
+    request.calendar_ics = CALENDAR
+    await office.stub.SendEmail(request)
+    await office.stub.SendEmail(request)
+    await office.work()
+    (message,) = office.mailbox.messages()
+    raw = office.mailbox.store.raw(message.id) or b""
+    assert b'text/calendar; charset="utf-8"; method="CANCEL"' in raw
+    assert b"BEGIN:VCALENDAR\r\nMETHOD:CANCEL\r\nEND:VCALENDAR\r\n" in raw
+    with pytest.raises(Problem, match="another mail"):
+        await office.stub.SendEmail(confirmation())
+
+
+@pytest.mark.parametrize("bad", ["hello", CALENDAR + "\nX", "BEGIN:VCALENDAR\n" + "x" * 70_000 + "\nEND:VCALENDAR"])
+async def test_what_is_no_calendar_file_is_refused(office: Office, bad: str) -> None:
+    """One whole calendar, and no more than 64 KiB of it."""
+    request = confirmation()
+    request.calendar_ics = bad
+    with pytest.raises(Problem) as caught:
+        await office.stub.SendEmail(request)
+    assert caught.value.extensions["errors"][0]["pointer"] == "/calendar_ics"

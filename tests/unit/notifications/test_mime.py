@@ -1,5 +1,6 @@
 """A message's bytes: the same each time, 7-bit, and with no header that was smuggled in."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
@@ -84,3 +85,22 @@ def test_a_name_is_only_a_name(name: str) -> None:
     mail = read(compose(message(name=name), SENDER))
     assert [address.addr_spec for address in mail["To"].addresses] == ["ada@example.com"]
     assert mail["To"].addresses[0].display_name == name
+
+
+INVITATION = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nMETHOD:REQUEST\r\nSUMMARY:Größe 🐕\r\nEND:VCALENDAR\r\n"
+
+
+def test_a_calendar_file_comes_with_the_mail() -> None:
+    """Text and HTML as before, and beside them the file, with the method a calendar acts on; same bytes each time."""
+    with_file = replace(message(), calendar=INVITATION)
+    assert compose(with_file, SENDER) == compose(with_file, SENDER)
+    mail = read(compose(with_file, SENDER))
+    assert mail.get_content_type() == "multipart/mixed"
+    assert [part.get_content_type() for part in mail.iter_attachments()] == ["text/calendar"]
+    (attached,) = mail.iter_attachments()
+    assert attached.get_filename() == "appointment.ics"
+    assert attached.get_param("method") == "REQUEST"
+    assert attached.get_content().replace("\r\n", "\n") == INVITATION.replace("\r\n", "\n")
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert body.get_content().strip() == "Hello"
