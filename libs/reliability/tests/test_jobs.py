@@ -232,6 +232,28 @@ async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Data
     assert run["finished_at"] <= datetime.now(UTC)
 
 
+async def test_a_schedule_can_be_triggered_and_answers_its_stored_run(database: Database) -> None:
+    """Triggered out of turn, it runs on a worker, is stored like any other run, and two triggers are two runs."""
+
+    async def tick(_scheduled_for: datetime) -> Run:
+        return Run(processed=3, failed=1)
+
+    worker = Worker(database, poll=0.01)
+    worker.every(3600, "tick", tick)
+    waiting = await worker.trigger("tick", wait=0)
+    assert (waiting.job, waiting.finished_at, waiting.processed) == ("tick", None, 0)
+    stop = asyncio.Event()
+    working = asyncio.create_task(worker.run(stop))
+    done = await worker.trigger("tick", wait=10)
+    stop.set()
+    await working
+    assert done.id != waiting.id
+    assert done.finished_at is not None
+    assert (done.processed, done.failed) == (3, 1)
+    with pytest.raises(KeyError):
+        await worker.trigger("no such schedule")
+
+
 async def test_the_correlation_id_of_the_cause_is_the_one_of_the_job(database: Database) -> None:
     """A job runs under the flow that enqueued it."""
     seen: list[str] = []

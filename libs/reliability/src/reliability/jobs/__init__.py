@@ -4,7 +4,7 @@ An effect outside the database is a job enqueued in the transaction that decided
 the second run must find the work done.
 """
 
-from reliability.jobs.model import Job, Park, Run, Snooze
+from reliability.jobs.model import Job, Park, Run, Snooze, StoredRun
 from reliability.jobs.queue import NewJob, count_dead_letters, enqueue, enqueue_many, redrive
 from reliability.jobs.worker import Worker
 
@@ -14,6 +14,7 @@ __all__ = [
     "Park",
     "Run",
     "Snooze",
+    "StoredRun",
     "Worker",
     "count_dead_letters",
     "enqueue",

@@ -8,7 +8,7 @@ from typing import Any
 from reliability.errors import ControlFlow, LeaseLost
 from reliability.postgres import Connection
 
-__all__ = ["Handler", "Job", "Park", "Run", "Snooze"]
+__all__ = ["Handler", "Job", "Park", "Run", "Snooze", "StoredRun"]
 
 
 class Park(Exception):
@@ -66,6 +66,19 @@ class Run:
 
     processed: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run of a schedule as it is stored; `finished_at` is None while it waits or works."""
+
+    id: int
+    job: str
+    scheduled_for: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    processed: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)

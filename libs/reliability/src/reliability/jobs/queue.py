@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from reliability.context import correlation_id
-from reliability.jobs.model import Job
+from reliability.jobs.model import Job, StoredRun
 from reliability.postgres import Connection, signal
 from reliability.telemetry import carrier
 
@@ -146,6 +146,17 @@ run AS (
 INSERT INTO jobs (kind, payload, unique_key, max_attempts)
 SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run
 RETURNING id
+"""
+
+# Two at once get a run each; a run may overlap another, as a late one overlaps its successor.
+_TRIGGER = """
+WITH run AS (
+    INSERT INTO job_runs (job, scheduled_for) VALUES ($1, clock_timestamp())
+    RETURNING id, job, scheduled_for),
+job AS (
+    INSERT INTO jobs (kind, payload, unique_key, max_attempts)
+    SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run)
+SELECT id FROM run
 """
 
 
@@ -299,6 +310,24 @@ async def plan(connection: Connection, names: Sequence[str]) -> None:
 async def fire(connection: Connection, name: str, every: float) -> bool:
     """Enqueues a schedule's job when it is due; False when it is not, or another worker was first."""
     return await connection.fetchval(_FIRE, name, every) is not None
+
+
+async def trigger(connection: Connection, name: str) -> int:
+    """Enqueues a run of a schedule now, besides the regular ones; the run's id."""
+    run_id = await connection.fetchval(_TRIGGER, name)
+    signal(SIGNAL)
+    return int(run_id)
+
+
+async def stored_run(connection: Connection, run_id: int) -> StoredRun:
+    """A run as it stands."""
+    row = await connection.fetchrow(
+        "SELECT id, job, scheduled_for, started_at, finished_at, processed, failed FROM job_runs WHERE id = $1", run_id
+    )
+    if row is None:
+        message = f"run {run_id} is gone"
+        raise LookupError(message)
+    return StoredRun(**row)
 
 
 async def start_run(connection: Connection, run_id: int) -> None:

@@ -22,7 +22,7 @@ from reliability.context import correlation_scope
 from reliability.deadline import deadline_scope
 from reliability.errors import DeadlineExceeded, LeaseLost, Problem, Unavailable
 from reliability.jobs import queue
-from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze
+from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze, StoredRun
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import full_jitter, retry
@@ -46,6 +46,7 @@ _SETTLE_ATTEMPTS: Final = 3
 # As long as Stripe goes on sending an event.
 OUTAGE: Final = 3 * 24 * 3600.0
 """How many seconds a job waits for a peer that is away, whatever its `max_attempts`: it is not the job's fault."""
+_LOOK_AGAIN: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,23 @@ class Worker:
         """Registers a schedule: one worker of all fires it, and each run is stored in `job_runs`."""
         self._schedules[name] = Schedule(name, seconds, call)
         self.handle(f"schedule:{name}", self._run_schedule, timeout=max(60.0, seconds))
+
+    async def trigger(self, name: str, *, wait: float = 5.0) -> StoredRun:
+        """Runs a schedule now, on whichever worker is free, and gives the run as it stands when it is over.
+
+        After `wait` seconds it is given unfinished. Raises `KeyError` for a schedule nobody registered.
+        """
+        schedule = self._schedules[name]
+        async with self._database.transaction("trigger schedule") as connection:
+            run_id = await queue.trigger(connection, schedule.name)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while True:
+            async with self._database.connection() as connection:
+                run = await queue.stored_run(connection, run_id)
+            if run.finished_at is not None or loop.time() >= until:
+                return run
+            await asyncio.sleep(min(_LOOK_AGAIN, max(0.0, until - loop.time())))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set and then drains: running jobs are cancelled and given back."""
