@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     http_port: int = Field(ge=1, le=65535)
     smtp_port: int = Field(ge=1, le=65535)
     state_file: Path
+    resend_requests_per_second: int = Field(default=10, ge=1)
 
 
 def main() -> None:
@@ -29,7 +30,8 @@ def main() -> None:
         for problem in error.errors():
             sys.stderr.write(f"{str(problem['loc'][0]).upper()}: {problem['msg']}\n")
         raise SystemExit(78) from None
-    app = build(settings.state_file, settings.host, settings.smtp_port)
+    limit = settings.resend_requests_per_second
+    app = build(settings.state_file, settings.host, settings.smtp_port, requests_per_second=limit)
     uvicorn.run(app, host=settings.host, port=settings.http_port, log_level="warning", server_header=False)
 
 

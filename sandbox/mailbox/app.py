@@ -1,4 +1,4 @@
-"""The HTTP side: reading mail, ordering faults."""
+"""The HTTP side: reading mail, ordering faults, and sending as Resend does."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from sandbox.mailbox import smtp
 from sandbox.mailbox.faults import Faults, Order
+from sandbox.mailbox.resend import resend_routes
 from sandbox.mailbox.store import Store
 
 __all__ = ["build"]
@@ -31,7 +32,7 @@ _MAIL_POLICY = (
 _HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 
 
-def build(state_file: Path, host: str, smtp_port: int) -> Starlette:
+def build(state_file: Path, host: str, smtp_port: int, *, requests_per_second: int = 10) -> Starlette:
     """The application; the SMTP server lives as long as it does."""
     store, faults = Store(state_file), Faults()
 
@@ -49,6 +50,7 @@ def build(state_file: Path, host: str, smtp_port: int) -> Starlette:
         lifespan=lifespan,
         routes=[
             *(Route(path, _file(name)) for path, name in _FILES.items()),
+            *resend_routes(store, faults, requests_per_second=requests_per_second),
             Route("/livez", api.livez),
             Route("/messages", api.messages, methods=["GET"]),
             Route("/messages", api.clear, methods=["DELETE"]),

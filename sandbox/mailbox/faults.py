@@ -8,7 +8,10 @@ __all__ = ["Fault", "Faults", "Order"]
 
 
 class Fault(StrEnum):
-    """What can go wrong with a mail. Only `DROP_AFTER_DATA` and `SLOW` have stored the message when it does."""
+    """What can go wrong with a mail. Only `DROP_AFTER_DATA` and `SLOW` have stored the message when it does.
+
+    Those two happen over SMTP and over Resend's API; `HTTP_...` only there, the others only over SMTP.
+    """
 
     REJECT_421 = "reject_421"
     REJECT_450 = "reject_450"
@@ -18,6 +21,10 @@ class Fault(StrEnum):
     DROP_BEFORE_DATA = "drop_before_data"
     DROP_AFTER_DATA = "drop_after_data"
     SLOW = "slow"
+    HTTP_403 = "http_403"
+    HTTP_422 = "http_422"
+    HTTP_429 = "http_429"
+    HTTP_500 = "http_500"
 
 
 class Order(BaseModel):

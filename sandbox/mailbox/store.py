@@ -2,11 +2,13 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.mailbox.message import Message
 
-__all__ = ["Store"]
+__all__ = ["Kept", "Store"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -23,7 +25,22 @@ CREATE TABLE IF NOT EXISTS messages (
     raw BLOB NOT NULL
 )
 """
+_KEYS = """
+CREATE TABLE IF NOT EXISTS keys (
+    name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at REAL NOT NULL
+)
+"""
 _COLUMNS = "id, received_at, sender, recipients, subject, correlation_id, headers, text, html"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer to a request with an idempotency key; `at` is seconds since 1970."""
+
+    name: str
+    fingerprint: str
+    answer: bytes
+    at: float
 
 
 class Store:
@@ -36,6 +53,7 @@ class Store:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(_SCHEMA)
+        self._database.execute(_KEYS)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -58,6 +76,25 @@ class Store:
                 raw,
             ),
         )
+
+    def add_all(self, received: Sequence[tuple[Message, bytes]], kept: Kept | None) -> None:
+        """Keeps messages and the answer that was given for them: all of it or nothing."""
+        self._database.execute("BEGIN")
+        try:
+            for message, raw in received:
+                self.add(message, raw)
+            if kept is not None:
+                values = (kept.name, kept.fingerprint, kept.answer, kept.at)
+                self._database.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", values)
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def kept(self, name: str, since: float) -> Kept | None:
+        """The answer to that key, if it was given since then."""
+        row = self._database.execute("SELECT * FROM keys WHERE name = ? AND at >= ?", (name, since)).fetchone()
+        return Kept(row[0], row[1], bytes(row[2]), row[3]) if row else None
 
     def find(self, *, to: str = "", subject: str = "", correlation_id: str = "", limit: int = -1) -> list[Message]:
         """Newest first. `to` is a whole address, `subject` a part of one; both in any case. Empty means any."""

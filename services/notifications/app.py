@@ -17,6 +17,7 @@ from services.notifications.contacts.service import ContactService
 from services.notifications.mail import jobs as mail_jobs
 from services.notifications.mail.connections import SmtpServer
 from services.notifications.mail.mailer import Mailer
+from services.notifications.mail.resend import ResendMailer, ResendServer
 from services.notifications.mail.service import MailService
 from services.notifications.mail.smtp import SmtpMailer
 from services.notifications.mail.templates import Templates
@@ -29,15 +30,28 @@ __all__ = ["build", "compose"]
 def build(runtime: Runtime[NotificationsSettings]) -> Application:
     """Notifications with the mail server its settings name."""
     settings = runtime.settings
-    server = SmtpServer.of(settings.mail_url)
-    return compose(runtime, SmtpMailer(server, settings.mail_from, connections=settings.mail_connections))
+    sender, connections = settings.mail_from, settings.mail_connections
+    mailer: Mailer
+    if settings.mail_url.scheme.startswith("resend"):
+        mailer = ResendMailer(ResendServer.of(settings.mail_url), sender, connections=connections)
+    else:
+        mailer = SmtpMailer(SmtpServer.of(settings.mail_url), sender, connections=connections)
+    return compose(runtime, mailer)
 
 
 def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Application:
     """Notifications over any mailer."""
     settings, database, templates = runtime.settings, runtime.database, Templates()
-    domain = parseaddr(settings.mail_from)[1].rpartition("@")[2]
-    mail = MailService(database, templates, mailer, domain=domain, retry_seconds=settings.mail_retry_seconds)
+    sender = parseaddr(settings.mail_from)[1]
+    domain = sender.rpartition("@")[2]
+    mail = MailService(
+        database,
+        templates,
+        mailer,
+        domain=domain,
+        staff=settings.mail_staff or sender,
+        retry_seconds=settings.mail_retry_seconds,
+    )
     campaigns = CampaignService(
         database,
         templates,

@@ -1,19 +1,31 @@
 """The error tree of notifications.
 
-NotFound 404 ── NoSuchCampaign
-Conflict 409 ── NotSendable
+NotFound 404 ── NoSuchCampaign, NoSuchEmail
+Conflict 409 ── NotSendable, NothingToRetry
 Unprocessable 422 ── UnknownTemplate, EmptyAudience
 """
 
 from reliability.errors import Conflict, NotFound, Unprocessable
 
-__all__ = ["EmptyAudience", "NoSuchCampaign", "NotSendable", "UnknownTemplate"]
+__all__ = ["EmptyAudience", "NoSuchCampaign", "NoSuchEmail", "NotSendable", "NothingToRetry", "UnknownTemplate"]
 
 
 class NoSuchCampaign(NotFound):
     """The id names no campaign."""
 
     code, title = "campaign_not_found", "There is no such campaign"
+
+
+class NoSuchEmail(NotFound):
+    """The id names no mail."""
+
+    code, title = "email_not_found", "There is no such mail"
+
+
+class NothingToRetry(Conflict):
+    """Only a mail that failed, or may have, can be sent again or discarded."""
+
+    code, title, grpc = "nothing_to_retry", "This mail has not failed", "FAILED_PRECONDITION"
 
 
 class NotSendable(Conflict):

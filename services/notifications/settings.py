@@ -8,12 +8,14 @@ from pydantic import AfterValidator, Field, UrlConstraints, model_validator
 from pydantic_core import Url
 
 from reliability.settings import ServiceSettings
-from services.notifications.schemas import check_address, check_line
+from services.notifications.schemas import Address, check_address, check_line
 
 __all__ = ["NotificationsSettings"]
 
 # smtp: in the clear; smtp+starttls: upgraded or not used at all; smtps: TLS from the first byte.
-MailUrl = Annotated[Url, UrlConstraints(allowed_schemes=["smtp", "smtp+starttls", "smtps"], host_required=True)]
+# resend+https: Resend's API, its key before the @; resend+http: a stand-in for it on this machine.
+_SCHEMES = ["smtp", "smtp+starttls", "smtps", "resend+https", "resend+http"]
+MailUrl = Annotated[Url, UrlConstraints(allowed_schemes=_SCHEMES, host_required=True)]
 
 
 def _check_sender(value: str) -> str:
@@ -30,6 +32,8 @@ class NotificationsSettings(ServiceSettings):
     admin_grpc: str
     mail_url: MailUrl
     mail_from: Annotated[str, AfterValidator(_check_sender)]
+    # Who hears of mail that matters and was not delivered; the sender when it is not set.
+    mail_staff: Address | None = None
     mail_connections: int = Field(default=10, ge=1, le=100)
     # The first wait after the server said "later"; the second is five times as long.
     mail_retry_seconds: float = Field(default=30.0, gt=0)
@@ -39,8 +43,12 @@ class NotificationsSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _no_password_in_the_clear(self) -> Self:
-        if self.mail_url.scheme == "smtp" and self.mail_url.password and not _is_loopback(self.mail_url.host or ""):
-            message = "mail_url would send its password in the clear: use smtps:// or smtp+starttls://"
+        url = self.mail_url
+        if url.scheme.startswith("resend") and not url.username:
+            raise ValueError("mail_url names no API key: resend+https://<key>@api.resend.com")
+        secret = {"smtp": url.password, "resend+http": url.username}.get(url.scheme)
+        if secret and not _is_loopback(url.host or ""):
+            message = "mail_url would send its password in the clear: use smtps://, smtp+starttls:// or resend+https://"
             raise ValueError(message)
         return self
 

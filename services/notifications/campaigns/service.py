@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from opentelemetry import metrics
-
 from reliability import audit, idempotency, jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
@@ -35,6 +33,7 @@ from services.notifications.campaigns.domain import (
 )
 from services.notifications.campaigns.repository import Delivery
 from services.notifications.errors import EmptyAudience, NoSuchCampaign, NotSendable
+from services.notifications.mail import metrics
 from services.notifications.mail.backoff import seconds_until_next
 from services.notifications.mail.domain import Category, Outcome, Verdict
 from services.notifications.mail.mailer import Mailer
@@ -52,9 +51,6 @@ _AWAY_SECONDS: Final = 10.0
 _INTERRUPTED: Final = "the worker stopped while the mail was on its way"
 
 _log = get_logger(__name__)
-_outcomes = metrics.get_meter("holdfast").create_counter(
-    "holdfast.mail.attempts", description="Attempts to send a mail by category and verdict"
-)
 
 
 class CampaignService:
@@ -191,7 +187,7 @@ class CampaignService:
 
     async def _attempt(self, campaign: Frozen, recipient: Recipient) -> Outcome:
         outcome = await self._mailer.send(campaign.message(recipient, greet(recipient.name)))
-        _outcomes.add(1, {"category": Category.MARKETING, "verdict": outcome.verdict})
+        metrics.attempts.add(1, {"category": Category.MARKETING, "verdict": outcome.verdict})
         return outcome
 
     def _delivery(self, recipient: Recipient, outcome: Outcome) -> Delivery:

@@ -83,10 +83,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict and, in the server's words, why."""
+    """A verdict and, in the server's words, why.
+
+    `provider_id` is what a provider calls the mail it accepted; `retry_after`, in seconds, is when it wants to be
+    asked again.
+    """
 
     verdict: Verdict
     detail: str = ""
+    provider_id: str = ""
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,8 @@ class Rendered:
 class Message:
     """A mail as it goes out. Equal messages have equal bytes, so that a resend is the same mail.
 
-    `calendar` is an iCalendar file for the reader's calendar.
+    `calendar` is an iCalendar file for the reader's calendar; `unsubscribe` the address that ends a subscription
+    without another question.
     """
 
     to: str
@@ -112,13 +119,15 @@ class Message:
     date: datetime
     name: str = ""
     calendar: str = ""
+    unsubscribe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An attempt that has begun. `number` counts from 1 and grows with each.
 
-    Of the attempts so far, `unreached` met no server, and `ambiguous` may have been accepted unseen.
+    Of the attempts so far, `unreached` met no server, and `ambiguous` may have been accepted unseen. `remembered`
+    says that whoever delivers still knows an earlier attempt of this mail and would not send it twice.
     """
 
     email_id: str
@@ -128,6 +137,7 @@ class Attempt:
     ambiguous: int
     age: float
     message: Message
+    remembered: bool = False
 
     @property
     def counted(self) -> int:
@@ -135,11 +145,14 @@ class Attempt:
         return self.number - self.unreached
 
 
-def may_resume(category: Category, ambiguous: int) -> bool:
+def may_resume(category: Category, ambiguous: int, *, remembered: bool) -> bool:
     """Whether a mail may go out again after an attempt that the server may have accepted.
 
-    Marketing never: missing one is better than getting two. Transactional once, with the same Message-ID.
+    As often as it takes when it would be recognised. Otherwise marketing never: missing one is better than getting
+    two. Transactional once, with the same Message-ID.
     """
+    if remembered:
+        return True
     match category:
         case Category.TRANSACTIONAL:
             return ambiguous == 0
@@ -152,19 +165,21 @@ def may_resume(category: Category, ambiguous: int) -> bool:
 def state_after(attempt: Attempt, outcome: Outcome) -> EmailState:
     """The state an attempt leaves its mail in.
 
-    A mail that is given up after an ambiguous attempt may have arrived all the same: it is unknown, not failed.
+    A mail that is given up after an ambiguous attempt may have arrived all the same: it is unknown, not failed,
+    unless who refuses it now would know.
     """
     given_up = EmailState.UNKNOWN if attempt.ambiguous else EmailState.FAILED
     match outcome.verdict:
         case Verdict.ACCEPTED:
             return EmailState.SENT
         case Verdict.REFUSED:
-            return given_up
+            return EmailState.FAILED if attempt.remembered else given_up
         case Verdict.TRY_LATER:
             return EmailState.RETRYING if attempt.counted < MAX_ATTEMPTS else given_up
         case Verdict.UNREACHABLE:
             return EmailState.RETRYING if attempt.age < GIVE_UP_SECONDS else given_up
         case Verdict.UNKNOWN:
-            return EmailState.RETRYING if may_resume(attempt.category, attempt.ambiguous) else EmailState.UNKNOWN
+            resume = may_resume(attempt.category, attempt.ambiguous, remembered=attempt.remembered)
+            return EmailState.RETRYING if resume else EmailState.UNKNOWN
         case _:
             assert_never(outcome.verdict)

@@ -1,10 +1,17 @@
-"""The job that sends a mail."""
+"""The job that sends a mail, and what is done about mails on a schedule."""
 
-from reliability.jobs import Job, Worker
+from datetime import datetime
+from typing import Final
+
+from reliability.jobs import Job, Run, Worker
 from reliability.postgres import Connection
 from services.notifications.mail.service import SEND_EMAIL, MailService
 
-__all__ = ["register"]
+__all__ = ["SWEEP", "register"]
+
+SWEEP: Final = "retry_failed_emails"
+SWEEP_EVERY: Final = 300.0
+PURGE_EVERY: Final = 3600.0
 
 
 def register(worker: Worker, service: MailService) -> None:
@@ -16,4 +23,12 @@ def register(worker: Worker, service: MailService) -> None:
     async def parked(connection: Connection, job: Job, reason: str) -> None:
         await service.give_up(connection, job.payload["email_id"], reason)
 
+    async def sweep(_scheduled_for: datetime) -> Run:
+        return await service.sweep()
+
+    async def purge(_scheduled_for: datetime) -> Run:
+        return await service.purge()
+
     worker.handle(SEND_EMAIL, send_email, timeout=30.0, parked=parked)
+    worker.every(SWEEP_EVERY, SWEEP, sweep)
+    worker.every(PURGE_EVERY, "purge_emails", purge)

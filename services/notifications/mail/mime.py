@@ -11,7 +11,7 @@ from typing import Final
 
 from services.notifications.mail.domain import Message
 
-__all__ = ["CALENDAR_FILE", "calendar_type", "compose"]
+__all__ = ["CALENDAR_FILE", "calendar_type", "compose", "headers_of"]
 
 CALENDAR_FILE: Final = "appointment.ics"
 _METHOD: Final = re.compile(r"^METHOD:([A-Z]+)\r?$", re.MULTILINE)
@@ -30,9 +30,8 @@ def compose(message: Message, sender: str) -> bytes:
     mail["Subject"] = message.content.subject
     mail["Date"] = format_datetime(message.date)
     mail["Message-ID"] = message.message_id
-    mail["X-Correlation-ID"] = message.correlation_id
-    # RFC 3834: no out-of-office answers, please.
-    mail["Auto-Submitted"] = "auto-generated"
+    for name, value in headers_of(message).items():
+        mail[name] = value
     mail["MIME-Version"] = "1.0"
     bodies = [_part(message.content.text, "plain"), _part(message.content.html, "html")]
     if message.calendar:
@@ -42,6 +41,18 @@ def compose(message: Message, sender: str) -> bytes:
     else:
         _assemble(mail, "alternative", bodies, message)
     return mail.as_bytes()
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers that are ours to choose, whoever delivers.
+
+    RFC 3834: no out-of-office answers, please. RFC 8058: one click in the mail program ends the subscription.
+    """
+    headers = {"X-Correlation-ID": message.correlation_id, "Auto-Submitted": "auto-generated"}
+    if message.unsubscribe:
+        headers["List-Unsubscribe"] = f"<{message.unsubscribe}>"
+        headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return headers
 
 
 def calendar_type(calendar: str) -> str:

@@ -7,9 +7,26 @@ from typing import Any
 import asyncpg
 
 from reliability.postgres import Connection
-from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Rendered
+from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Outcome, Rendered, Verdict
 
-__all__ = ["NewEmail", "StoredEmail", "begin", "close", "count_failed", "find_by_key", "insert", "lock", "record"]
+__all__ = [
+    "NewEmail",
+    "StoredEmail",
+    "again",
+    "begin",
+    "close",
+    "count_failed",
+    "discard",
+    "find_by_key",
+    "forget",
+    "insert",
+    "listed",
+    "lock",
+    "overdue",
+    "purge",
+    "queue_age",
+    "record",
+]
 
 _INSERT = """
 INSERT INTO emails (idempotency_key, fingerprint, category, "to", template, data, subject, html, text, message_id,
@@ -19,21 +36,61 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 RETURNING id
 """
 _LOCK = """
-SELECT id, category, state, attempts, unreached, ambiguous, "to", subject, html, text, message_id, correlation_id,
-       calendar, created_at, extract(epoch FROM now() - created_at)::float8 AS age
+SELECT id, category, template, state, attempts, unreached, ambiguous, "to", subject, html, text, message_id,
+       correlation_id, calendar, created_at, extract(epoch FROM now() - created_at)::float8 AS age
   FROM emails WHERE id = $1 FOR UPDATE
 """
-_BEGIN = "UPDATE emails SET state = 'sending', attempts = attempts + 1, ambiguous = $2 WHERE id = $1"
+_BEGIN = """
+UPDATE emails SET state = 'sending', attempts = attempts + 1, ambiguous = $2, due_at = now() WHERE id = $1
+"""
 _CLOSE = """
-UPDATE emails SET state = $2, last_error = $3
+UPDATE emails SET state = $2, last_error = $3, settled_at = now()
  WHERE id = $1 AND state IN ('queued', 'retrying', 'sending')
 """
 # The attempt's number is its fence: an attempt that came back late does not speak for the one that followed it.
 _RECORD = """
 UPDATE emails
-   SET state = $3, ambiguous = $4, unreached = $5, last_error = $6,
-       sent_at = CASE WHEN $3 = 'sent' THEN now() END
+   SET state = $3, ambiguous = $4, unreached = $5, last_error = nullif($6, ''),
+       provider_id = coalesce(nullif($7, ''), provider_id),
+       sent_at = CASE WHEN $3 = 'sent' THEN now() END,
+       settled_at = CASE WHEN $3 <> 'retrying' THEN now() END,
+       due_at = now() + $8 * interval '1 second'
  WHERE id = $1 AND state = 'sending' AND attempts = $2
+"""
+_OVERDUE = """
+SELECT id, attempts FROM emails
+ WHERE state IN ('queued', 'sending', 'retrying') AND due_at < now() - $1 * interval '1 second'
+ ORDER BY due_at LIMIT $2
+"""
+# Attempts so far count as if they had met no server: the mail has all of them again, and the fence still grows.
+_AGAIN = """
+UPDATE emails SET state = 'queued', unreached = attempts, ambiguous = 0, settled_at = NULL, discarded_at = NULL,
+                  due_at = now()
+ WHERE id = $1 AND state IN ('failed', 'unknown')
+"""
+_DISCARD = """
+UPDATE emails SET discarded_at = now() WHERE id = $1 AND state IN ('failed', 'unknown') AND discarded_at IS NULL
+"""
+_LIST = """
+SELECT id, "to", template, subject, category, state, attempts, correlation_id, created_at, sent_at, last_error,
+       provider_id, discarded_at IS NOT NULL AS discarded
+  FROM emails
+ WHERE ($1::text IS NULL OR state = $1) AND ($2::uuid IS NULL OR id < $2)
+   AND ($3::text IS NULL OR lower("to") = lower($3))
+ ORDER BY id DESC LIMIT $4
+"""
+_AGE = """
+SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+  FROM emails WHERE state IN ('queued', 'sending', 'retrying')
+"""
+# The key stays taken, the words go: they may hold links that open an account.
+_FORGET = """
+UPDATE emails SET html = '', text = '', data = '{}', calendar = ''
+ WHERE id IN (SELECT id FROM emails
+               WHERE settled_at < now() - $1 * interval '1 day' AND html <> '' AND state <> 'failed' LIMIT 1000)
+"""
+_PURGE = """
+DELETE FROM emails WHERE id IN (SELECT id FROM emails WHERE settled_at < now() - $1 * interval '1 day' LIMIT 1000)
 """
 
 
@@ -59,6 +116,7 @@ class StoredEmail:
 
     id: str
     category: Category
+    template: str
     state: EmailState
     attempts: int
     unreached: int
@@ -67,9 +125,10 @@ class StoredEmail:
     created_at: datetime
     message: Message
 
-    def attempt(self, ambiguous: int) -> Attempt:
+    def attempt(self, ambiguous: int, *, remembered: bool) -> Attempt:
         """The attempt that begins now."""
-        return Attempt(self.id, self.category, self.attempts + 1, self.unreached, ambiguous, self.age, self.message)
+        number = self.attempts + 1
+        return Attempt(self.id, self.category, number, self.unreached, ambiguous, self.age, self.message, remembered)
 
 
 async def insert(connection: Connection, new: NewEmail) -> str | None:
@@ -116,16 +175,66 @@ async def close(connection: Connection, email_id: str, state: EmailState, reason
 
 
 async def record(
-    connection: Connection, attempt: Attempt, state: EmailState, *, ambiguous: int, unreached: int, detail: str
+    connection: Connection, attempt: Attempt, outcome: Outcome, state: EmailState, *, wait: float = 0.0
 ) -> bool:
-    """Writes down how an attempt ended; False when another one has begun meanwhile, or it is written already."""
-    done = await connection.execute(_RECORD, attempt.email_id, attempt.number, state, ambiguous, unreached, detail)
+    """Writes down how an attempt ended; False when another one has begun meanwhile, or it is written already.
+
+    `wait` is how many seconds the next attempt is away.
+    """
+    done = await connection.execute(
+        _RECORD,
+        attempt.email_id,
+        attempt.number,
+        state,
+        attempt.ambiguous + (outcome.verdict is Verdict.UNKNOWN),
+        attempt.unreached + (outcome.verdict is Verdict.UNREACHABLE),
+        outcome.detail,
+        outcome.provider_id,
+        wait,
+    )
     return done == "UPDATE 1"
 
 
+async def overdue(connection: Connection, seconds: float, limit: int) -> list[tuple[str, int]]:
+    """Mails that should have gone out so many seconds ago: id, and attempts so far."""
+    return [(str(row["id"]), row["attempts"]) for row in await connection.fetch(_OVERDUE, seconds, limit)]
+
+
+async def again(connection: Connection, email_id: str) -> bool:
+    """Queues a mail that failed, or may have, with all its attempts; False when it did neither."""
+    return await connection.execute(_AGAIN, email_id) == "UPDATE 1"
+
+
+async def discard(connection: Connection, email_id: str) -> bool:
+    """Notes that somebody has dealt with a failed mail; False when there was nothing to deal with."""
+    return await connection.execute(_DISCARD, email_id) == "UPDATE 1"
+
+
+async def listed(
+    connection: Connection, *, state: str | None, before: str | None, to: str | None, limit: int
+) -> list["asyncpg.Record"]:
+    """Mails without their words, newest first."""
+    return await connection.fetch(_LIST, state, before, to, limit)
+
+
+async def queue_age(connection: Connection) -> float:
+    """Seconds since the oldest mail that has not gone out was accepted."""
+    return float(await connection.fetchval(_AGE))
+
+
+async def forget(connection: Connection, *, days: int) -> int:
+    """Blanks the words of mails settled that long ago, 1,000 at most; failed ones may still be sent again."""
+    return int((await connection.execute(_FORGET, days)).split()[-1])
+
+
+async def purge(connection: Connection, *, days: int) -> int:
+    """Deletes mails settled that long ago, 1,000 at most."""
+    return int((await connection.execute(_PURGE, days)).split()[-1])
+
+
 async def count_failed(connection: Connection) -> int:
-    """How many mails failed for good."""
-    return int(await connection.fetchval("SELECT count(*) FROM emails WHERE state = 'failed'"))
+    """How many mails failed for good and wait for somebody to look at them."""
+    return int(await connection.fetchval("SELECT count(*) FROM emails WHERE state = 'failed' AND discarded_at IS NULL"))
 
 
 def _stored(row: "asyncpg.Record") -> StoredEmail:
@@ -140,6 +249,7 @@ def _stored(row: "asyncpg.Record") -> StoredEmail:
     return StoredEmail(
         id=str(row["id"]),
         category=Category(row["category"]),
+        template=row["template"],
         state=EmailState(row["state"]),
         attempts=row["attempts"],
         unreached=row["unreached"],

@@ -1,9 +1,8 @@
 """Accepting a mail, and sending it: two transactions with the mail server between them."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from reliability import jobs, telemetry
@@ -12,37 +11,40 @@ from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import IdempotencyKeyReused, Unavailable
 from reliability.fingerprint import fingerprint
-from reliability.ids import new_id
-from reliability.jobs import Job, Snooze
+from reliability.ids import is_id, new_id
+from reliability.jobs import Job, NewJob, Run, Snooze
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import retry
 from services.notifications.contacts import repository as contacts
-from services.notifications.mail import repository
+from services.notifications.errors import NoSuchEmail, NothingToRetry
+from services.notifications.mail import metrics, repository
 from services.notifications.mail.backoff import seconds_until_next
 from services.notifications.mail.domain import (
     Attempt,
     Category,
     EmailState,
     Outcome,
-    Verdict,
     may_resume,
     state_after,
 )
 from services.notifications.mail.mailer import Mailer
-from services.notifications.mail.templates import Templates
+from services.notifications.mail.repository import StoredEmail
+from services.notifications.mail.templates import Template, Templates
 from services.notifications.schemas import MailRequest
 
 __all__ = ["SEND_EMAIL", "MailService", "Summary"]
 
 SEND_EMAIL: Final = "send_email"
+OVERDUE_SECONDS: Final = 300.0
+_SWEEP: Final = 1000
+# A link in a mail works for a month at most; what it said is of no use to anybody after that.
+_WORDS_DAYS: Final = 30
+_KEY_DAYS: Final = 400
 _INTERRUPTED: Final = "the worker stopped while the mail was on its way"
 _WITHDRAWN: Final = "no consent to marketing, or the address is suppressed"
 
 _log = get_logger(__name__)
-_outcomes = metrics.get_meter("holdfast").create_counter(
-    "holdfast.mail.attempts", description="Attempts to send a mail by category and verdict"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,23 @@ class Summary:
 
 
 class MailService:
-    """The use cases of single mails."""
+    """The use cases of single mails. `staff` is who hears of mail that matters and failed for good."""
 
     def __init__(
-        self, database: Database, templates: Templates, mailer: Mailer, *, domain: str, retry_seconds: float
+        self,
+        database: Database,
+        templates: Templates,
+        mailer: Mailer,
+        *,
+        domain: str,
+        staff: str,
+        retry_seconds: float,
     ) -> None:
         self._database = database
         self._templates = templates
         self._mailer = mailer
         self._domain = domain
+        self._staff = staff
         self._retry_seconds = retry_seconds
 
     async def send_email(self, request: MailRequest) -> str:
@@ -71,29 +81,10 @@ class MailService:
         It is rendered before it is stored, so that what cannot be written is the caller's error and never a job
         that fails for ever. Raises `UnknownTemplate`, `ValidationFailed`, `IdempotencyKeyReused`.
         """
-        template = self._templates.find(request.template)
-        data, content = self._templates.render(template, request.data, attached=bool(request.calendar_ics))
-        asked = request.model_dump(
-            include={"to", "template", "data", *({"calendar_ics"} if request.calendar_ics else ())}
-        )
-        new = repository.NewEmail(
-            idempotency_key=request.idempotency_key,
-            fingerprint=fingerprint("send_email", asked),
-            category=template.category,
-            to=request.to,
-            template=template.name,
-            data=data.model_dump(mode="json"),
-            content=content,
-            message_id=f"<{new_id()}@{self._domain}>",
-            correlation_id=correlation_id(),
-            calendar=request.calendar_ics,
-        )
+        new = self._new(self._templates.find(request.template), request)
         async with self._database.transaction("accept mail") as connection:
-            email_id = await repository.insert(connection, new)
-            if email_id is None:
-                return await _accepted_before(connection, new)
-            await jobs.enqueue(connection, SEND_EMAIL, {"email_id": email_id})
-            return email_id
+            email_id = await self._accept(connection, new)
+            return email_id or await _accepted_before(connection, new)
 
     async def deliver(self, job: Job, email_id: str) -> None:
         """Sends one mail and writes down what became of it. Raises `Snooze` when it goes out again later."""
@@ -105,12 +96,77 @@ class MailService:
         if stored is None or stored.state.final:
             return
         unseen = stored.state is EmailState.SENDING or stored.ambiguous > 0
-        await repository.close(connection, email_id, EmailState.UNKNOWN if unseen else EmailState.FAILED, reason)
+        await self._close(connection, stored, EmailState.UNKNOWN if unseen else EmailState.FAILED, reason)
+
+    async def sweep(self) -> Run:
+        """Gives every mail that is long overdue another job: its own was lost, or parked. Each counts as one."""
+        async with self._database.transaction("sweep mails") as connection:
+            overdue = await repository.overdue(connection, OVERDUE_SECONDS, _SWEEP)
+            # One more job per attempt, however often the sweep comes by; the order key keeps it behind a living one.
+            given = await jobs.enqueue_many(
+                connection,
+                [_job(email_id, unique_key=f"sweep:{email_id}:{attempts}") for email_id, attempts in overdue],
+            )
+            metrics.queue_age.set(await repository.queue_age(connection))
+        if given:
+            _log.warning("mails_swept", overdue=len(overdue), given=len(given))
+        return Run(processed=len(given))
+
+    async def purge(self) -> Run:
+        """Blanks the words of mails that were settled a month ago, and deletes those that are over a year old."""
+        processed = 0
+        while True:
+            async with self._database.transaction("purge mails") as connection:
+                done = await repository.forget(connection, days=_WORDS_DAYS)
+                done += await repository.purge(connection, days=_KEY_DAYS)
+            processed += done
+            if not done:
+                return Run(processed)
+
+    async def retry(self, email_id: str) -> None:
+        """Sends a failed or unknown mail again because staff say so. Raises `NoSuchEmail`, `NothingToRetry`."""
+        async with self._database.transaction("retry mail") as connection:
+            await _must(connection, email_id, await repository.again(connection, _known(email_id)))
+            await jobs.enqueue_many(connection, [_job(email_id)])
+
+    async def discard(self, email_id: str) -> None:
+        """Takes a failed mail off the list of what somebody has to look at. Raises as `retry`."""
+        async with self._database.transaction("discard mail") as connection:
+            await _must(connection, email_id, await repository.discard(connection, _known(email_id)))
+
+    async def listed(self, *, state: str | None, before: str | None, to: str | None, limit: int) -> list[Any]:
+        """A page of mails without their words, newest first."""
+        if before is not None and not is_id(before):
+            return []
+        async with self._database.connection() as connection:
+            return await repository.listed(connection, state=state, before=before, to=to, limit=limit)
 
     async def summary(self) -> Summary:
         """Mail that failed for good, and jobs that ran out of attempts."""
         async with self._database.connection() as connection:
             return Summary(await repository.count_failed(connection), await jobs.count_dead_letters(connection))
+
+    def _new(self, template: Template, request: MailRequest) -> repository.NewEmail:
+        data, content = self._templates.render(template, request.data, attached=bool(request.calendar_ics))
+        asked = {"to", "template", "data", *({"calendar_ics"} if request.calendar_ics else ())}
+        return repository.NewEmail(
+            idempotency_key=request.idempotency_key,
+            fingerprint=fingerprint("send_email", request.model_dump(include=asked)),
+            category=template.category,
+            to=request.to,
+            template=template.name,
+            data=data.model_dump(mode="json"),
+            content=content,
+            message_id=f"<{new_id()}@{self._domain}>",
+            correlation_id=correlation_id(),
+            calendar=request.calendar_ics,
+        )
+
+    async def _accept(self, connection: Connection, new: repository.NewEmail) -> str | None:
+        email_id = await repository.insert(connection, new)
+        if email_id is not None:
+            await jobs.enqueue_many(connection, [_job(email_id)])
+        return email_id
 
     async def _deliver(self, job: Job, email_id: str) -> None:
         async with self._database.transaction("begin attempt") as connection:
@@ -122,52 +178,96 @@ class MailService:
         with telemetry.span("mail send", SpanKind.CLIENT, messaging_message_id=attempt.message.message_id):
             outcome = await self._mailer.send(attempt.message)
         crash_point("mail.not_noted")
-        _outcomes.add(1, {"category": attempt.category, "verdict": outcome.verdict})
+        metrics.attempts.add(1, {"category": attempt.category, "verdict": outcome.verdict})
+        wait = seconds_until_next(outcome, attempts=attempt.counted, age=attempt.age, first=self._retry_seconds)
 
         async def record() -> EmailState:
-            return await self._record(job, attempt, outcome)
+            return await self._record(job, attempt, outcome, wait)
 
         # The server has answered and will not say it again: a database that is away for a moment is waited for.
         state = await retry(record, retryable=lambda error: isinstance(error, Unavailable), attempts=8)
         _log.info("mail_attempted", email_id=email_id, attempt=attempt.number, verdict=outcome.verdict, state=state)
         if state is EmailState.RETRYING:
-            raise Snooze(
-                seconds_until_next(outcome, attempts=attempt.counted, age=attempt.age, first=self._retry_seconds)
-            )
+            raise Snooze(wait)
 
     async def _begin(self, connection: Connection, email_id: str) -> Attempt | None:
         """The attempt to make, written down as begun; None when there is none to make."""
         stored = await repository.lock(connection, email_id)
         if stored is None or stored.state.final:
             return None
-        ambiguous = stored.ambiguous
+        ambiguous, remembered = stored.ambiguous, stored.age < self._mailer.remembers
         if stored.state is EmailState.SENDING:
             # An attempt began and nobody wrote down its end: the server may have accepted it.
-            if not may_resume(stored.category, ambiguous):
-                await repository.close(connection, email_id, EmailState.UNKNOWN, _INTERRUPTED)
+            if not may_resume(stored.category, ambiguous, remembered=remembered):
+                await self._close(connection, stored, EmailState.UNKNOWN, _INTERRUPTED)
                 return None
             ambiguous += 1
         if stored.category is Category.MARKETING and not await contacts.consents(connection, stored.message.to):
-            await repository.close(connection, email_id, EmailState.SUPPRESSED, _WITHDRAWN)
+            await self._close(connection, stored, EmailState.SUPPRESSED, _WITHDRAWN)
             return None
-        attempt = stored.attempt(ambiguous)
+        attempt = stored.attempt(ambiguous, remembered=remembered)
         await repository.begin(connection, attempt)
         return attempt
 
-    async def _record(self, job: Job, attempt: Attempt, outcome: Outcome) -> EmailState:
+    async def _record(self, job: Job, attempt: Attempt, outcome: Outcome, wait: float) -> EmailState:
         state = state_after(attempt, outcome)
         async with self._database.transaction("record attempt") as connection:
-            await repository.record(
-                connection,
-                attempt,
-                state,
-                ambiguous=attempt.ambiguous + (outcome.verdict is Verdict.UNKNOWN),
-                unreached=attempt.unreached + (outcome.verdict is Verdict.UNREACHABLE),
-                detail=outcome.detail,
-            )
+            stored = await repository.lock(connection, attempt.email_id)
+            if await repository.record(connection, attempt, outcome, state, wait=wait) and stored is not None:
+                await self._settled(connection, stored, state, attempt.number, outcome.detail)
             if state is not EmailState.RETRYING:
                 await job.complete(connection)
         return state
+
+    async def _close(self, connection: Connection, stored: StoredEmail, state: EmailState, reason: str) -> None:
+        await repository.close(connection, stored.id, state, reason)
+        await self._settled(connection, stored, state, stored.attempts, reason)
+
+    async def _settled(
+        self, connection: Connection, stored: StoredEmail, state: EmailState, attempts: int, reason: str
+    ) -> None:
+        """Counts a mail whose fate is sealed; staff are told, once, when one that matters did not arrive."""
+        if not state.final:
+            return
+        metrics.settled(stored.category, state, retried=attempts > 1, age=stored.age)
+        if state is EmailState.SENT or not self._templates.is_critical(stored.template):
+            return
+        _log.error("critical_mail_failed", email_id=stored.id, template=stored.template, state=state, attempts=attempts)
+        metrics.critical.add(1, {"template": stored.template})
+        told = MailRequest(
+            idempotency_key=f"mail-failed:{stored.id}",
+            to=self._staff,
+            template="mail_failed",
+            data={
+                "template": stored.template,
+                "recipient": stored.message.to,
+                "state": state,
+                "attempts": attempts,
+                "error": reason or "no reason was given",
+                "email_id": stored.id,
+                "flow": stored.message.correlation_id,
+            },
+        )
+        await self._accept(connection, self._new(self._templates.find("mail_failed"), told))
+
+
+def _job(email_id: str, unique_key: str | None = None) -> NewJob:
+    """Two jobs of one mail never run at once: the second would take the first's attempt for an interrupted one."""
+    return NewJob(SEND_EMAIL, {"email_id": email_id}, unique_key=unique_key, order_key=f"mail:{email_id}")
+
+
+def _known(email_id: str) -> str:
+    if not is_id(email_id):
+        raise NoSuchEmail
+    return email_id
+
+
+async def _must(connection: Connection, email_id: str, done: bool) -> None:
+    if done:
+        return
+    if await repository.lock(connection, email_id) is None:
+        raise NoSuchEmail
+    raise NothingToRetry
 
 
 async def _accepted_before(connection: Connection, new: repository.NewEmail) -> str:

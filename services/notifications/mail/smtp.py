@@ -43,7 +43,10 @@ class _Progress:
 
 
 class SmtpMailer:
-    """A `Mailer` over SMTP."""
+    """A `Mailer` over SMTP, which remembers nothing: a mail that is sent twice arrives twice."""
+
+    remembers = 0.0
+    batches = None
 
     def __init__(
         self, server: SmtpServer, sender: str, *, connections: int, cap: float = deadline.EXTERNAL_CAP

@@ -137,6 +137,11 @@ class Templates:
             raise UnknownTemplate(message)
         return found
 
+    def is_critical(self, name: str) -> bool:
+        """Whether a mail of that template matters; one that is not ours any more does not."""
+        found = self._catalogue.get(name)
+        return found is not None and found.critical
+
     def render(
         self, template: Template, data: Mapping[str, Any], *, unsubscribe: str = "", attached: bool = False
     ) -> tuple[Data, Rendered]:

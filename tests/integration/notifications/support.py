@@ -1,23 +1,31 @@
 """A post office to test in: notifications over a real mailbox."""
 
+import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from google.protobuf.timestamp_pb2 import Timestamp
+from starlette.applications import Starlette
 
 from holdfast.notifications.v1 import notifications_pb2 as pb
 from reliability.runtime import Application, Runtime
+from sandbox.mailbox import smtp
 from sandbox.mailbox.faults import Fault, Faults, Order
 from sandbox.mailbox.message import Message as Received
+from sandbox.mailbox.resend import resend_routes
 from sandbox.mailbox.store import Store
 from services.notifications.mail.domain import Message, Outcome
-from services.notifications.mail.mailer import Mailer
+from services.notifications.mail.mailer import Batches, Mailer
 from services.notifications.settings import NotificationsSettings
 
+STAFF = "shop@holdfast.example"
 EARLIER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -75,13 +83,14 @@ class Mailbox:
     port: int
     store: Store
     faults: Faults
+    http_port: int = 0
 
     def order(self, fault: Fault, **options: Any) -> None:
         self.faults.add(Order(fault=fault, **options))
 
     def messages(self, to: str = "") -> list[Received]:
-        """Oldest first."""
-        return self.store.find(to=to)[::-1]
+        """Oldest first; what staff are told only when it is asked for by their address."""
+        return [found for found in self.store.find(to=to)[::-1] if to or STAFF not in found.to]
 
     def recipients(self) -> list[str]:
         return sorted(address for message in self.messages() for address in message.to)
@@ -98,6 +107,11 @@ class CrashingMailer:
     inner: Mailer
     when: Callable[[Message], bool]
     after: bool
+    remembers: float = 0.0
+    batches: Batches | None = None
+
+    async def close(self) -> None:
+        await self.inner.close()
 
     async def send(self, message: Message) -> Outcome:
         if not self.when(message):
@@ -112,6 +126,17 @@ class SwitchedMailer:
     """The mailer of the running process; a test swaps it."""
 
     inner: Mailer
+
+    @property
+    def remembers(self) -> float:
+        return self.inner.remembers
+
+    @property
+    def batches(self) -> Batches | None:
+        return self.inner.batches
+
+    async def close(self) -> None:
+        await self.inner.close()
 
     async def send(self, message: Message) -> Outcome:
         return await self.inner.send(message)
@@ -151,8 +176,8 @@ class Office:
             return [dict(row) for row in await connection.fetch(statement, *values)]
 
     async def email(self) -> dict[str, Any]:
-        """The only mail there is."""
-        (row,) = await self.rows("SELECT * FROM emails")
+        """The only mail there is, but for what staff are told of it."""
+        (row,) = await self.rows("SELECT * FROM emails WHERE template <> 'mail_failed'")
         return row
 
     async def counts(self) -> dict[str, int]:
@@ -188,3 +213,25 @@ class Office:
 
 def later(seconds: float) -> datetime:
     return EARLIER + timedelta(seconds=seconds)
+
+
+@asynccontextmanager
+async def serve_mailbox(folder: Path, requests_per_second: int = 10_000) -> AsyncIterator[Mailbox]:
+    """A mailbox with both of its sides, SMTP and HTTP, on this event loop."""
+    store, faults = Store(folder / "mailbox.db"), Faults()
+    smtp_server = await smtp.serve(store, faults, "127.0.0.1", 0)
+    routes = resend_routes(store, faults, requests_per_second=requests_per_second)
+    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    http_port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Mailbox(smtp_server.sockets[0].getsockname()[1], store, faults, http_port)
+    finally:
+        server.should_exit = True
+        await serving
+        smtp_server.close()
+        store.close()

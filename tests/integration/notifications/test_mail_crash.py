@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from reliability.errors import Unavailable
 from reliability.postgres import Database
 from sandbox.mailbox.faults import Fault
 from services.notifications.mail import repository
-from services.notifications.mail.domain import EmailState
+from services.notifications.mail.domain import EmailState, Outcome, Verdict
 from tests.integration.notifications.support import (
     CrashingMailer,
     Office,
@@ -165,8 +166,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(office: Office) -> No
     async with office.runtime.database.transaction() as connection:
         stored = await repository.lock(connection, str(before["id"]))
         assert stored is not None
-        late = stored.attempt(0)
-        stale = type(late)(late.email_id, late.category, 1, 0, 0, late.age, late.message)
-        written = await repository.record(connection, stale, EmailState.FAILED, ambiguous=0, unreached=0, detail="late")
+        stale = replace(stored.attempt(0, remembered=False), number=1)
+        written = await repository.record(connection, stale, Outcome(Verdict.REFUSED, "late"), EmailState.FAILED)
     assert not written
     assert (await office.email())["state"] == "sending"

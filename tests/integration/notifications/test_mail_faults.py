@@ -42,7 +42,7 @@ async def test_the_wait_is_long_enough_for_greylisting(office: Office) -> None:
 
 async def test_three_attempts_and_no_more(office: Office) -> None:
     """The third "later" is the last: failed for good, counted for the dashboard, no job left."""
-    office.mailbox.order(Fault.REJECT_450, times=10)
+    office.mailbox.order(Fault.REJECT_450, times=10, to="ada@example.com")
     await office.stub.SendEmail(confirmation())
     await office.work()
     await office.work_later()
@@ -120,7 +120,7 @@ async def test_silence_after_the_content_is_resent_once_as_the_same_mail(office:
 
 async def test_silence_twice_is_unknown(office: Office) -> None:
     """After the one resend nobody sends again: the mail is listed as unknown."""
-    office.mailbox.order(Fault.DROP_AFTER_DATA, times=5)
+    office.mailbox.order(Fault.DROP_AFTER_DATA, times=5, to="ada@example.com")
     await office.stub.SendEmail(confirmation())
     await office.work()
     await office.work_later()

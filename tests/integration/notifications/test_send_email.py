@@ -131,7 +131,7 @@ async def test_row_and_job_are_born_together(office: Office, monkeypatch: pytest
         raise RuntimeError("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr(jobs, "enqueue", fail)
+        patched.setattr(jobs, "enqueue_many", fail)
         with pytest.raises(Problem, match="correlation id"):
             await office.stub.SendEmail(confirmation())
     assert set((await office.counts()).values()) == {0}
