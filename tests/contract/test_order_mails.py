@@ -45,6 +45,10 @@ def ordered(body: PlaceOrder) -> Order:
         client_secret="secret",
         correlation_id="flow",
         lines=(LINE,),
+        customer_id=None,
+        created_at=instant,
+        coupon_code=None,
+        shipping_tax=0,
     )
 
 

@@ -6,7 +6,7 @@ from reliability import migrations
 
 
 def test_every_migration_has_a_number_of_its_own() -> None:
-    """dbmate knows a migration by its number alone: the second of two with the same would never be applied."""
+    """A migration is its number to dbmate: the second of two with the same would never be applied."""
     files = list(Path(migrations.__file__).parent.rglob("*.sql"))
     numbers = [file.name.partition("_")[0] for file in files]
     assert len(set(numbers)) == len(numbers) > len(migrations.PARTS)

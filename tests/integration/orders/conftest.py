@@ -1,4 +1,4 @@
-"""Orders as a whole, on a real database, beside a real catalog."""
+"""Orders as a whole, on a real database, beside the real catalog and accounts."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,13 +8,13 @@ import grpc.aio
 import httpx
 import pytest_asyncio
 
-from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
 from reliability.runtime import Application, Runtime
+from services.accounts.app import build as build_accounts
 from services.accounts.keys.service import SigningKeys
-from services.accounts.keys.servicer import AccountsServicer
+from services.accounts.settings import AccountsSettings
 from services.catalog.app import build as build_catalog
 from services.catalog.products.service import ProductService
 from services.catalog.settings import CatalogSettings
@@ -48,12 +48,21 @@ async def shop_orders(
             notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: partial(
                 notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, post
             ),
-            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
-                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys)
-            ),
         }
     )
-    to_catalog, to_others = await serve_rpc(catalog_application), await serve_rpc(others)
+    accounts = await runtime_for(
+        "accounts",
+        AccountsSettings,
+        admin_grpc="others",
+        notifications_grpc="others",
+        accounts_secret="a secret of thirty-two characters",
+        signing_key_file=servers.tls / "signing.key",
+    )
+    connect = {
+        "catalog": await serve_rpc(catalog_application),
+        "accounts": await serve_rpc(build_accounts(accounts)),
+        "others": await serve_rpc(others),
+    }
     runtime = await runtime_for(
         "orders",
         OrdersSettings,
@@ -62,12 +71,10 @@ async def shop_orders(
         catalog_grpc="catalog",
         payments_grpc="others",
         notifications_grpc="others",
-        accounts_grpc="others",
+        accounts_grpc="accounts",
         cart_secret="a secret of thirty-two characters",
     )
-    monkeypatch.setattr(
-        runtime, "channel", lambda address: (to_catalog if address == "catalog" else to_others)("orders")
-    )
+    monkeypatch.setattr(runtime, "channel", lambda address: connect[address]("orders"))
     application = build(runtime)
     stub = orders_pb2_grpc.OrdersServiceStub((await serve_rpc(application))("payments-webhooks"))
     return Orders(runtime, application, shop, till, post, keys, client_for, stub)
