@@ -1,14 +1,19 @@
 """Many calls on one connection: each gets its own answer, whatever becomes of the others."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 
 from libs.reliability.tests.support import DistantCache
 from reliability.circuit_breaker import State
 from reliability.deadline import deadline_scope
 from reliability.redis import Cache, CacheUnavailable, Script
+
+if TYPE_CHECKING:
+    from conftest import Servers
 
 ECHO = Script("return {KEYS[1], ARGV[1]}")
 
@@ -102,3 +107,19 @@ async def test_an_error_that_redis_answers_fails_its_own_call_only(cache: Cache)
     assert isinstance(wrong.value.__cause__, ResponseError)
     assert await right
     assert cache.breaker.state is State.CLOSED
+
+
+async def test_it_works_on_the_loop_services_run_on(servers: "Servers") -> None:
+    """The sockets of uvloop are not those of asyncio."""
+
+    async def crowd() -> bool:
+        cache = Cache(servers.endpoints.redis)
+        answers = await asyncio.gather(*(echo(cache, f"text {n}") for n in range(100)))
+        await cache.close()
+        return all(answers)
+
+    def run() -> bool:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(crowd())
+
+    assert await asyncio.to_thread(run)

@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -99,26 +99,38 @@ class _Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._silence = silence
         self._waiting: deque[tuple[asyncio.Future[list[Any]], list[Any], int]] = deque()
+        self._unsent: list[bytes] = []
+        self._flushing = False
         self._heard = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._replies = hiredis.Reader(protocolError=InvalidResponse, replyError=_error, notEnoughData=_INCOMPLETE)
         self._connection = connection
         writer = connection._writer  # noqa: SLF001 - redis-py has no other way to hand its socket on
         assert writer is not None  # it is connected
-        assert isinstance(writer.transport, asyncio.Transport)
-        self._transport = writer.transport
+        self._transport = cast("asyncio.Transport", writer.transport)  # uvloop's is none by name
         self._transport.set_protocol(self)
 
     def send(self, commands: tuple[Command, ...]) -> "asyncio.Future[list[Any]]":
         """A future of what will be answered."""
         answers: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not self._waiting:
-            self._heard = self._loop.time()
+        alone = not self._waiting
         self._waiting.append((answers, [], len(commands)))
-        self._transport.write(b"".join(map(_packed, commands)))
+        self._unsent.extend(map(_packed, commands))
+        if alone:
+            self._heard = self._loop.time()
+            self._flush()
+        elif not self._flushing:  # the others of this turn come along
+            self._flushing = True
+            self._loop.call_soon(self._flush)
         if self._alarm is None:
             self._alarm = self._loop.call_later(self._silence, self._listen)
         return answers
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self.lost:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def data_received(self, data: bytes) -> None:
         """Hands each answer to whom it belongs."""
