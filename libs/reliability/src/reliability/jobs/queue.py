@@ -82,6 +82,13 @@ UPDATE jobs SET lease_until = now() + $3 * interval '1 second'
 RETURNING jobs.id, jobs.fence
 """
 
+_COMPLETE = """
+UPDATE jobs SET state = 'done', finished_at = now(), lease_until = NULL, last_error = NULL
+  FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence)
+ WHERE jobs.id = held.id AND jobs.fence = held.fence AND state = 'running'
+RETURNING jobs.id, jobs.fence
+"""
+
 _GIVE_BACK = """
 UPDATE jobs SET state = 'queued', lease_until = NULL, attempt = attempt - 1, run_at = now() + $3 * interval '1 second'
  WHERE id = $1 AND fence = $2 AND state = 'running'
@@ -248,6 +255,12 @@ async def park_lost(connection: Connection, job: Job) -> bool:
 async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[tuple[int, int]]:
     """Renews leases; id and fence of the claims that are still ours."""
     rows = await connection.fetch(_HEARTBEAT, [job.id for job in held], [job.fence for job in held], lease)
+    return {(row["id"], row["fence"]) for row in rows}
+
+
+async def complete(connection: Connection, ended: Sequence[Job]) -> set[tuple[int, int]]:
+    """Marks jobs done that had no transaction to do it in; id and fence of those that were still ours."""
+    rows = await connection.fetch(_COMPLETE, [job.id for job in ended], [job.fence for job in ended])
     return {(row["id"], row["fence"]) for row in rows}
 
 

@@ -78,6 +78,8 @@ class Worker:
         self._schedules: dict[str, Schedule] = {}
         # By task, not by job: a job whose lease we lost may come back to us while the first run still ends.
         self._running: dict[asyncio.Task[None], _Attempt] = {}
+        self._ended: dict[tuple[int, int], Job] = {}
+        self._recording = asyncio.Lock()
         self._wake = asyncio.Event()
         database.listen(queue.SIGNAL, self._wake.set)
 
@@ -213,7 +215,7 @@ class Worker:
                 await self._failed(handler, job, error)
             else:
                 if not job.completed:
-                    await self._settle(_complete, job)
+                    await uninterrupted(self._complete(job))
                 _outcomes.add(1, {"kind": job.kind, "outcome": "done"})
 
     async def _failed(self, handler: Handler, job: Job, error: BaseException) -> None:
@@ -253,6 +255,31 @@ class Worker:
             await retry(once, retryable=_passing, attempts=_SETTLE_ATTEMPTS)
 
         await uninterrupted(self._guard("settle", record, default=None))
+
+    async def _complete(self, job: Job) -> None:
+        """Marks a job done whose handler did not. Those that end while one is being recorded share the next statement.
+
+        A crash before it costs another run, which finds the work done.
+        """
+        self._ended[job.id, job.fence] = job
+        async with self._recording:
+            if (job.id, job.fence) not in self._ended:  # somebody before us took it along
+                return
+            ended, self._ended = self._ended, {}
+
+            async def once() -> None:
+                async with self._database.connection() as connection:
+                    done = await queue.complete(connection, list(ended.values()))
+                for key, each in ended.items():
+                    each.completed = key in done
+
+            async def record() -> None:
+                await retry(once, retryable=_passing, attempts=_SETTLE_ATTEMPTS)
+
+            await self._guard("settle", record, default=None)
+            lost = [each.id for each in ended.values() if not each.completed]
+            if lost:
+                _log.warning("jobs_not_completed", jobs=lost)
 
     async def _park(self, connection: Connection, handler: Handler, job: Job, reason: str) -> None:
         if await queue.park(connection, job, reason) and handler.parked is not None:
@@ -361,10 +388,6 @@ def _is_away(error: BaseException) -> bool:
 
 def _passing(error: Exception) -> bool:
     return isinstance(error, Unavailable | DeadlineExceeded)
-
-
-async def _complete(connection: Connection, job: Job) -> None:
-    await job.complete(connection)
 
 
 async def _give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:
