@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from opentelemetry import metrics
-
 from reliability.cancellation import uninterrupted
 from reliability.deadline import CACHE_CAP, extra_time
 from reliability.errors import DuplicateRequest
@@ -19,6 +17,7 @@ from reliability.fingerprint import fingerprint
 from reliability.ids import new_id
 from reliability.logging import get_logger
 from reliability.redis import Cache, CacheUnavailable, Script
+from reliability.tally import Tally
 
 __all__ = ["Claim", "deduplicate", "deduplicated"]
 
@@ -26,9 +25,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _log = get_logger(__name__)
-_outcomes = metrics.get_meter("reliability").create_counter(
+_outcomes = Tally(
     "reliability.dedup.outcomes",
-    description="Deduplicated operations by outcome: allowed, blocked, or unguarded when Redis did not answer",
+    "Deduplicated operations by outcome: allowed, blocked, or unguarded when Redis did not answer",
 )
 
 # The owner is compared inside the server, so that nobody deletes a key that has changed hands meanwhile.

@@ -1,10 +1,13 @@
 """JSON log lines, each with the correlation, request, trace and span id it belongs to."""
 
+import functools
+import json
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Final
 
+import orjson
 import structlog
 from opentelemetry import trace
 
@@ -13,6 +16,7 @@ from reliability.context import correlation_id, request_id
 __all__ = ["get_logger", "setup_logging"]
 
 _SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "api_key", "card")
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 Event = MutableMapping[str, Any]
 
@@ -32,13 +36,19 @@ def _identify(_logger: object, _method: str, event: Event) -> Event:
 def _redact(_logger: object, _method: str, event: Event) -> Event:
     """Secrets are kept out by not logging them; this is the net below."""
     for key, value in event.items():
-        event[key] = _clean(key, value)
+        if type(value) not in _PLAIN or _secret(key):
+            event[key] = _clean(key, value)
     return event
+
+
+@functools.lru_cache(maxsize=1024)
+def _secret(key: str) -> bool:
+    return any(word in key.lower() for word in _SECRET_WORDS)
 
 
 def _clean(key: object, value: Any) -> Any:
     """The value, or at any depth of mappings and lists what of it may be seen."""
-    if any(word in str(key).lower() for word in _SECRET_WORDS):
+    if _secret(str(key)):
         return "[redacted]"
     match value:
         case Mapping():
@@ -49,10 +59,18 @@ def _clean(key: object, value: Any) -> Any:
             return value
 
 
+def _dump(event: Event, default: Callable[[Any], Any]) -> str:
+    try:
+        return orjson.dumps(event, default=default).decode()
+    except TypeError:  # numbers beyond 64 bits, keys that are no texts
+        return json.dumps(event, default=default, skipkeys=True)
+
+
 def setup_logging(service: str, level: str = "info", style: str = "json") -> None:
     """Sends structlog's and the standard library's records to stdout, one line each.
 
-    `style` is `json` or `console`.
+    `style` is `json` or `console`. Ours are written as they are rendered: a record of the standard library around
+    each would cost twice as much as the line itself.
     """
 
     def name(_logger: object, _method: str, event: Event) -> Event:
@@ -67,12 +85,12 @@ def setup_logging(service: str, level: str = "info", style: str = "json") -> Non
         _redact,
     ]
     last: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer(_dump) if style == "json" else structlog.dev.ConsoleRenderer()
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, structlog.processors.format_exc_info, last],
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
@@ -93,7 +111,7 @@ def setup_logging(service: str, level: str = "info", style: str = "json") -> Non
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """The logger of a module."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(name)
     return logger

@@ -129,8 +129,11 @@ class Edge:
             return
         # Whoever sends a webhook has done what it tells of, and comes back a few times only.
         webhook = scope["path"].endswith(_WEBHOOK)
-        async with self._bulkhead.permit(Priority.FIRST if webhook else Priority.NORMAL):
+        await self._bulkhead.acquire(Priority.FIRST if webhook else Priority.NORMAL)
+        try:
             await self._app(scope, receive, send)
+        finally:
+            self._bulkhead.release()
 
     def _granted(self, headers: dict[str, str]) -> float:
         expected = headers.get("x-envoy-expected-rq-timeout-ms", "")

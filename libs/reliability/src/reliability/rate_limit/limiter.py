@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from opentelemetry import metrics
-
 from reliability.errors import RateLimited
 from reliability.logging import get_logger
 from reliability.rate_limit.fallback import Fallback
@@ -12,15 +10,16 @@ from reliability.rate_limit.policy import Policy
 from reliability.rate_limit.script import decide, key_of
 from reliability.rate_limit.standing import Standing, fields, seconds
 from reliability.redis import Cache, CacheUnavailable
+from reliability.tally import Tally
 
 __all__ = ["RateLimiter"]
 
 _MAX_COST: Final = 1_000_000
 
 _log = get_logger(__name__)
-_decisions = metrics.get_meter("reliability").create_counter(
+_decisions = Tally(
     "reliability.rate_limit.decisions",
-    description="Rate limit decisions by policy, outcome (allowed, denied, would_deny) and basis: redis, or what the "
+    "Rate limit decisions by policy, outcome (allowed, denied, would_deny) and basis: redis, or what the "
     "policy does without it (share, deny, allow)",
 )
 
