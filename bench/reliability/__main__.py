@@ -18,12 +18,11 @@ from bench.reliability import breaker, dedup, inbox, jobs, post, rate_limit, ret
 from bench.reliability.harness import Comparison, Result, measure
 from bench.reliability.report import markdown, terminal
 from bench.reliability.stage import Stage
-from bench.reliability.telemetry import observed
+from bench.reliability.telemetry import SAMPLED, observed
 from deploy.local.ports import pick_port_base
 from deploy.local.system import System
 
 PAGE = Path(__file__).parents[2] / "libs" / "reliability" / "docs" / "benchmarks.md"
-SAMPLED = 0.1
 
 Group = Callable[[Stage], Awaitable[list[Comparison]]]
 GROUPS: dict[str, Group] = {

@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from reliability.exporting import CorrelationProcessor
 from reliability.logging import setup_logging
 
-__all__ = ["observed"]
+__all__ = ["SAMPLED", "observed"]
+
+SAMPLED = 0.1
 
 
 class _Nowhere(SpanExporter):

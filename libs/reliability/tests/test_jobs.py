@@ -1,6 +1,7 @@
 """Jobs: committed with their cause, run until done, owned by one worker at a time."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -299,3 +300,48 @@ async def test_pruning_keeps_keys_taken_longer_than_plain_jobs(database: Databas
         await connection.execute("UPDATE jobs SET finished_at = now() - interval '2 days'")
         assert await queue.prune(connection) == 1
     assert [row["unique_key"] for row in await rows(database)] == ["k"]
+
+
+async def test_jobs_that_end_together_are_recorded_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first by itself, all that ended meanwhile in one statement; and every one is done."""
+    recorded: list[int] = []
+    complete = queue.complete
+
+    async def counted(connection: Connection, ended: Sequence[Job]) -> set[tuple[int, int]]:
+        recorded.append(len(ended))
+        return await complete(connection, ended)
+
+    monkeypatch.setattr(queue, "complete", counted)
+    together = asyncio.Barrier(20)
+
+    async def handler(_job: Job) -> None:
+        await together.wait()
+
+    worker = Worker(database, concurrency=20)
+    worker.handle("work", handler)
+    for _ in range(20):
+        await put(database)
+    await worker.run_until_idle()
+    assert [row["state"] for row in await rows(database)] == ["done"] * 20
+    assert sum(recorded) == 20
+    assert len(recorded) < 20
+
+
+async def test_a_lost_lease_takes_no_other_end_along(database: Database) -> None:
+    """Of three that are recorded in one statement one belongs to another worker by now: the other two are done."""
+    together = asyncio.Barrier(4)
+
+    async def handler(job: Job) -> None:
+        if job.payload["n"] == 1:
+            async with database.connection() as connection:
+                await connection.execute("UPDATE jobs SET fence = fence + 1 WHERE id = $1", job.id)
+        await together.wait()
+
+    worker = Worker(database, concurrency=4)
+    worker.handle("work", handler)
+    async with database.transaction() as connection:
+        await jobs.enqueue_many(connection, [NewJob("work", {"n": n}) for n in range(4)])
+    await worker.run_until_idle()
+    assert [row["state"] for row in await rows(database)] == ["done", "running", "done", "done"]
