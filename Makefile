@@ -78,7 +78,7 @@ lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
 
-bench: $(READY) ## what guarded writes cost, as ratios measured in one run
+bench: $(READY) ## what the gateway and a second click cost in the whole system, as ratios of one run
 	@$(BIN)/python -m bench
 
 bench-reliability: $(PEERS) ## the library against floors and peers; GROUPS="dedup jobs" for some, WRITE=1 renews its docs

@@ -1,1 +1,1 @@
-"""Ratios against floors and peers, each measured in the same run: `make bench`."""
+"""What the system costs (`make bench`) and what the library costs (`make bench-reliability`), as ratios of one run."""

@@ -1,134 +1,123 @@
-"""What a promise costs: each guarded write against its floor, measured in turn in one run.
+"""What a guarded click costs in the whole system, as ratios measured in one run: `make bench`.
 
-Exit status 1 when a ratio is above its goal. Ratios, not times: the machine's speed cancels out.
+Everything is started by itself and thrown away: gateway, services, sandboxes, PostgreSQL, Valkey. Exit status 1 when a
+goal is missed; an answer that is not the right one ends the run.
 """
 
 import asyncio
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
-import asyncpg
+import httpx
+import uvloop
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.progress import Progress
 
-from deploy.local.databases import database_url
+from bench.reliability.harness import Comparison, Contender, Floor, Role, measure, repeated
+from bench.reliability.report import terminal
+from deploy.local.demo.shopper import Shopper
+from deploy.local.endpoints import Endpoints
 from deploy.local.ports import pick_port_base
 from deploy.local.system import System
-from reliability import dedup, inbox, jobs
-from reliability.ids import new_id
-from reliability.inbox import Received
-from reliability.migrations import PARTS, migrate
-from reliability.postgres import Connection, prepare
-from reliability.redis import Cache
 
-ROUNDS = 40
-BATCH = 25
-BODY = b'{"id": "evt", "type": "payment_intent.succeeded", "data": {"object": {"id": "pi"}}}'
-
-Step = Callable[[], Awaitable[object]]
+DIRECT = "straight from catalog"
+FIRST = "the first click"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A guarded step, the bare step below it, and how much dearer it may be."""
+@dataclass(slots=True)
+class Clicks:
+    """Checkouts, each by a customer of its own, and the same clicks once more."""
 
-    name: str
-    guarded: Step
-    floor: Step
-    goal: float
+    endpoints: Endpoints
+    closing: AsyncExitStack
+    ready: list[Shopper] = field(default_factory=list)
+    done: list[tuple[Shopper, str, Any]] = field(default_factory=list)
+
+    async def fill_carts(self, times: int) -> None:
+        """So many customers with something in the cart."""
+        for _ in range(times):
+            shopper = Shopper(self.endpoints)
+            self.closing.push_async_callback(shopper.close)
+            chosen = await shopper.choose(at_least=1)
+            (await shopper.add(chosen["variant"]["id"], 1)).raise_for_status()
+            self.ready.append(shopper)
+
+    async def first(self) -> None:
+        """Prices the cart, holds the stock, makes an intent at Stripe."""
+        shopper, key = self.ready.pop(), str(uuid4())
+        answer = await shopper.checkout(key)
+        answer.raise_for_status()
+        self.done.append((shopper, key, answer.json()))
+
+    async def again(self) -> None:
+        """The same answer, whatever it had cost."""
+        shopper, key, told = self.done[-1]
+        answer = await shopper.checkout(key)
+        if (answer.status_code, answer.json()) != (201, told):
+            raise AssertionError(f"the same click was answered {answer.status_code}: {answer.text}")
 
 
-async def _timed(step: Step) -> float:
-    started = time.perf_counter()
-    for _ in range(BATCH):
-        await step()
-    return time.perf_counter() - started
-
-
-async def measure(comparison: Comparison) -> float:
-    """The median over rounds of guarded/floor; the two take turns, so that drift hits both."""
-    await _timed(comparison.floor)
-    await _timed(comparison.guarded)
-    ratios = []
-    for _ in track(range(ROUNDS), description=comparison.name, transient=True):
-        floor = await _timed(comparison.floor)
-        ratios.append(await _timed(comparison.guarded) / floor)
-    return statistics.median(ratios)
-
-
-def comparisons(connection: Connection, cache: Cache) -> list[Comparison]:
+def comparisons(endpoints: Endpoints, closing: AsyncExitStack) -> list[Comparison]:
     """What is compared."""
+    clicks = Clicks(endpoints, closing)
+    client = httpx.AsyncClient(timeout=15)
+    closing.push_async_callback(client.aclose)
 
-    async def bare_insert() -> None:
-        await connection.execute("INSERT INTO floor (id, body) VALUES ($1, $2)", new_id(), BODY)
-
-    async def receive() -> None:
-        event = Received("bench", new_id(), "payment_intent.succeeded", new_id(), BODY)
-        await inbox.receive(connection, event, job="process_event")
-
-    async def enqueue() -> None:
-        await jobs.enqueue(connection, "work", {"n": 1}, unique_key=new_id())
-
-    async def bare_set() -> None:
-        await cache.client.set(new_id(), "owner", nx=True, ex=60)
-
-    async def deduplicated() -> None:
-        async with dedup.deduplicate(cache, "bench", {"id": new_id()}):
-            pass
+    async def page(base: str) -> None:
+        (await client.get(f"{base}/api/products")).raise_for_status()
 
     return [
-        Comparison("inbox row + job in one statement / one INSERT", receive, bare_insert, 2.0),
-        Comparison("enqueue with unique key / one INSERT", enqueue, bare_insert, 2.0),
-        Comparison("deduplicate / SET NX EX", deduplicated, bare_set, 2.0),
+        Comparison(
+            "a page of products through the gateway",
+            "Envoy and one more socket against the service itself.",
+            [
+                Contender("through the gateway", Role.OURS, repeated(partial(page, endpoints.gateway))),
+                Contender(DIRECT, Role.FLOOR, repeated(partial(page, endpoints.services["catalog"]["http"]))),
+            ],
+            [Floor(DIRECT, 2.0)],
+            times=20,
+            rounds=15,
+        ),
+        Comparison(
+            "a checkout, clicked again with the same key",
+            "The stored answer against an order, a hold in catalog and an intent at Stripe's stand-in.",
+            [
+                Contender(FIRST, Role.FLOOR, repeated(clicks.first), before=clicks.fill_carts),
+                Contender("the same click again", Role.OURS, repeated(clicks.again)),
+            ],
+            [Floor(FIRST, 0.6)],
+            times=3,
+            rounds=12,
+        ),
     ]
 
 
-async def _connect(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection that is held for the whole run, set up as the pool sets its own up."""
-    connection = await asyncpg.connect(url)
-    await prepare(connection)
-    return connection
-
-
-async def run(postgres: str, redis: str, console: Console) -> int:
-    """Measures everything and prints the table."""
-    server = await asyncpg.connect(postgres)
-    await server.execute("CREATE DATABASE bench")
-    await server.close()
-    url = database_url(postgres, "bench")
-    with tempfile.TemporaryDirectory() as empty:
-        if await asyncio.to_thread(migrate, url, Path(empty), PARTS):
-            return 1
-    cache = Cache(redis)
-    connection = await _connect(url)
-    table = Table("comparison", "ratio", "goal", title=f"medians of {ROUNDS} rounds of {BATCH}")
-    missed = 0
-    await connection.execute("CREATE TABLE floor (id uuid PRIMARY KEY, body bytea NOT NULL)")
-    for comparison in comparisons(connection, cache):
-        ratio = await measure(comparison)
-        missed += ratio > comparison.goal
-        table.add_row(comparison.name, f"{ratio:.2f}", f"<= {comparison.goal}")
-    console.print(table)
-    await cache.close()
-    await connection.close()
-    return 1 if missed else 0
-
-
-def main() -> None:
-    """Starts its own servers, so that nothing else is disturbed."""
-    with (
-        tempfile.TemporaryDirectory() as state,
-        System(Path(state) / "state", pick_port_base(), only=("postgres", "valkey")) as system,
-    ):
-        status = asyncio.run(run(system.endpoints.postgres, system.endpoints.redis, Console()))
-    sys.exit(status)
+async def run(endpoints: Endpoints, console: Console) -> bool:
+    """Measures everything, prints the tables; whether every goal was met."""
+    met = True
+    async with AsyncExitStack() as closing:
+        for comparison in comparisons(endpoints, closing):
+            with Progress(console=console, transient=True) as progress:
+                task = progress.add_task(comparison.title, total=comparison.rounds)
+                result = await measure(comparison, partial(progress.advance, task))
+            console.print(terminal(result))
+            met = met and not result.missed
+    return met
 
 
 if __name__ == "__main__":
-    main()
+    console = Console()
+    console.print("starting the whole system")
+    with (
+        tempfile.TemporaryDirectory() as state,
+        System(Path(state) / "state", pick_port_base()) as system,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        met = runner.run(run(system.endpoints, console))
+    sys.exit(0 if met else 1)
