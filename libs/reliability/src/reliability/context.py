@@ -5,15 +5,16 @@ Middlewares are pure ASGI because `BaseHTTPMiddleware` runs the handler in anoth
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Generic, TypeVar
 
 from reliability.ids import new_id
 
 __all__ = [
     "Principal",
+    "Scope",
     "bind_correlation_id",
     "client_address",
     "correlation_id",
@@ -22,6 +23,8 @@ __all__ = [
     "request_id",
     "sanitise_correlation_id",
 ]
+
+T = TypeVar("T")
 
 _VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -65,11 +68,24 @@ def bind_correlation_id(value: str) -> None:
     _correlation_id.set(value)
 
 
-@contextmanager
-def correlation_scope(value: str | None) -> Iterator[str]:
+class Scope(Generic[T]):
+    """`variable` is `value` while the block runs. A class, for a generator costs three times as much."""
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable, self._value = variable, value
+
+    def __enter__(self) -> T:
+        self._token = self._variable.set(self._value)
+        return self._value
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._variable.reset(self._token)
+
+
+def correlation_scope(value: str | None) -> Scope[str]:
     """Runs the block under `value`, or under a new id when there is none."""
-    token = _correlation_id.set(sanitise_correlation_id(value))
-    try:
-        yield _correlation_id.get()
-    finally:
-        _correlation_id.reset(token)
+    return Scope(_correlation_id, sanitise_correlation_id(value))

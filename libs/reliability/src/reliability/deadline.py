@@ -7,10 +7,10 @@ but never more than the cap of its kind: 8 s for somebody else's API, 10 s for t
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 
+from reliability.context import Scope
 from reliability.errors import DeadlineExceeded
 
 __all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "extra_time", "limit", "remaining", "sleep"]
@@ -28,55 +28,55 @@ def remaining(cap: float) -> float:
     return cap if instant is None else max(0.0, min(cap, instant - time.monotonic()))
 
 
-@contextmanager
-def deadline_scope(seconds: float | None) -> Iterator[None]:
+def deadline_scope(seconds: float | None) -> Scope[float | None]:
     """Gives the block `seconds` from now, or less when an outer deadline ends sooner.
 
     `None` leaves the deadline as it is.
     """
     outer = _deadline.get()
     if seconds is None:
-        yield
-        return
+        return Scope(_deadline, outer)
     instant = time.monotonic() + seconds
-    token = _deadline.set(instant if outer is None else min(outer, instant))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+    return Scope(_deadline, instant if outer is None else min(outer, instant))
 
 
-@contextmanager
-def extra_time(seconds: float) -> Iterator[None]:
+def extra_time(seconds: float) -> Scope[float | None]:
     """Gives the block `seconds` of its own, also when the deadline has passed.
 
     For giving back what is held, which is most needed when time is up.
     """
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+    return Scope(_deadline, time.monotonic() + seconds)
 
 
-@asynccontextmanager
-async def limit(cap: float, step: str) -> AsyncIterator[float]:
+class limit:  # noqa: N801 - used as a function is
     """Ends the block at the deadline or after `cap` seconds and names the step that ran out of time.
 
     Yields the seconds granted. Raises `DeadlineExceeded`, before the block when nothing is left.
     """
-    seconds = remaining(cap)
-    if seconds <= 0:
-        raise DeadlineExceeded(step)
-    scope = asyncio.timeout(seconds)
-    try:
-        async with scope:
-            yield seconds
-    except TimeoutError:
+
+    __slots__ = ("_cap", "_scope", "_step")
+
+    def __init__(self, cap: float, step: str) -> None:
+        self._cap, self._step = cap, step
+
+    async def __aenter__(self) -> float:
+        seconds = remaining(self._cap)
+        if seconds <= 0:
+            raise DeadlineExceeded(self._step)
+        self._scope = asyncio.timeout(seconds)
+        await self._scope.__aenter__()
+        return seconds
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise DeadlineExceeded(self._step) from None
         # A TimeoutError from within (a socket's own) is the step's business, not the deadline's.
-        if scope.expired():
-            raise DeadlineExceeded(step) from None
-        raise
+        if isinstance(error, TimeoutError) and self._scope.expired():
+            raise DeadlineExceeded(self._step) from None
 
 
 async def sleep(seconds: float, step: str = "sleep") -> None:

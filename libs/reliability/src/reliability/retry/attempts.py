@@ -6,14 +6,14 @@ over gRPC as `grpc-previous-rpc-attempts` (gRFC A6), and whoever is already part
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from opentelemetry import metrics, trace
 
 from reliability import deadline
+from reliability.context import Scope
 from reliability.errors import DeadlineExceeded, Problem
 from reliability.retry.backoff import full_jitter
 from reliability.retry.budget import RetryBudget
@@ -39,14 +39,9 @@ def previous_attempts() -> int:
     return _previous.get()
 
 
-@contextmanager
-def previous_attempts_scope(count: int) -> Iterator[None]:
+def previous_attempts_scope(count: int) -> Scope[int]:
     """Runs the block as what comes after `count` attempts of a caller."""
-    token = _previous.set(count)
-    try:
-        yield
-    finally:
-        _previous.reset(token)
+    return Scope(_previous, count)
 
 
 def parse_attempts(value: str | None) -> int:
