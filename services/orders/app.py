@@ -16,6 +16,8 @@ from services.orders.appointment import jobs as appointment_jobs
 from services.orders.appointment.reminders import ReminderService
 from services.orders.appointment.routes import AppointmentRoutes
 from services.orders.appointment.service import AppointmentService
+from services.orders.cart import jobs as cart_jobs
+from services.orders.cart.abandoned import AbandonedCartService
 from services.orders.cart.cookie import Signer
 from services.orders.cart.owners import Owners
 from services.orders.cart.routes import CartRoutes
@@ -54,6 +56,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
         database, catalog, payments, cancellation, signer, RateTable(database), settings.hold_ttl_seconds
     )
     jobs.register(runtime.worker, order_service, cancellation, refunds)
+    cart_jobs.register(runtime.worker, AbandonedCartService(database, notifications, settings.public_url))
     appointment_jobs.register(runtime.worker, ReminderService(database, notifications))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")

@@ -31,6 +31,8 @@ class Owner:
 
     customer_id: str | None = None
     cart_id: str | None = None
+    email: str = ""
+    name: str = ""
 
     @property
     def scope(self) -> str:

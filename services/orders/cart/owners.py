@@ -25,4 +25,5 @@ class Owners:
             refuse_foreign_origin(request, self._public_url)
         who = await self._authenticate(request)
         principal.set(who)
-        return Owner(who.id if who else None, self._signer.read_cart(cookie))
+        cart_id = self._signer.read_cart(cookie)
+        return Owner(who.id, cart_id, who.email, who.name) if who else Owner(cart_id=cart_id)

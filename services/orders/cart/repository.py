@@ -1,5 +1,8 @@
 """Every statement on carts."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import asyncpg
 
 from reliability.postgres import Connection
@@ -7,17 +10,21 @@ from services.orders.cart.domain import Cart, CartItem, CatalogEntry, Owner
 from services.orders.coupon import repository as coupons
 
 __all__ = [
+    "LeftCart",
     "add_item",
     "change_item",
     "clear",
     "close",
     "create",
     "find",
+    "is_left",
     "lock",
     "merge",
     "remove_item",
+    "set_contact",
     "set_coupon",
     "show_prices",
+    "take_left",
 ]
 
 _FIND = """
@@ -61,6 +68,50 @@ SELECT $2, variant_id, title, quantity, unit_price, currency FROM cart_items WHE
 """
 
 
+_LEFT = """
+c.state = 'open' AND EXISTS (SELECT FROM cart_items i WHERE i.cart_id = c.id)
+AND NOT EXISTS (SELECT FROM orders o WHERE o.cart_id = c.id AND o.status <> 'cancelled')
+"""
+_IS_LEFT = f"SELECT EXISTS (SELECT FROM carts c WHERE c.id = $1 AND {_LEFT})"
+# Of a guest we know an address only when an order was tried. Younger than four hours is not left yet, older than a
+# week is forgotten.
+_TAKE_LEFT = f"""
+WITH left_behind AS (
+    SELECT c.id FROM carts c
+     WHERE c.reminded_at IS NULL AND c.updated_at BETWEEN now() - interval '7 days' AND now() - interval '4 hours'
+       AND {_LEFT} AND (c.email <> '' OR EXISTS (SELECT FROM orders o WHERE o.cart_id = c.id))
+     ORDER BY c.updated_at LIMIT $1 FOR UPDATE OF c SKIP LOCKED),
+taken AS (
+    UPDATE carts SET reminded_at = now() FROM left_behind WHERE carts.id = left_behind.id
+    RETURNING carts.id, carts.email, carts.customer_name)
+SELECT taken.id::text, coalesce(nullif(taken.email, ''), tried.email) AS email,
+       coalesce(taken.customer_name, tried.name, '') AS name, bag.subtotal, bag.currency, bag.items
+  FROM taken
+  LEFT JOIN LATERAL (SELECT o.email, o.shipping_address ->> 'name' AS name FROM orders o WHERE o.cart_id = taken.id
+                      ORDER BY o.id DESC LIMIT 1) AS tried ON true
+ CROSS JOIN LATERAL (
+    SELECT sum(i.quantity * i.unit_price)::bigint AS subtotal, min(i.currency) AS currency,
+           jsonb_agg(jsonb_build_object(
+               'title', i.title, 'quantity', i.quantity,
+               'unit_price', jsonb_build_object('amount', i.unit_price, 'currency', i.currency),
+               'line_total', jsonb_build_object('amount', i.quantity * i.unit_price, 'currency', i.currency))
+               ORDER BY i.id) AS items
+      FROM cart_items i WHERE i.cart_id = taken.id) AS bag
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftCart:
+    """A cart somebody left, and where they can be asked about it."""
+
+    id: str
+    email: str
+    name: str
+    subtotal: int
+    currency: str
+    items: list[dict[str, Any]]
+
+
 def _item(row: "asyncpg.Record") -> CartItem:
     return CartItem(row["id"], row["variant_id"], row["title"], row["quantity"], row["unit_price"], row["currency"])
 
@@ -101,10 +152,38 @@ async def merge(connection: Connection, guest_cart_id: str, cart_id: str, most: 
     await connection.execute(_MERGED, guest_cart_id, cart_id)
 
 
+async def _touch(connection: Connection, cart_id: str) -> None:
+    await connection.execute("UPDATE carts SET updated_at = now() WHERE id = $1", cart_id)
+
+
+async def set_contact(connection: Connection, cart_id: str, owner: Owner) -> None:
+    """Records where a customer can be reached about the cart."""
+    await connection.execute(
+        """
+        UPDATE carts SET email = $2, customer_name = $3
+         WHERE id = $1 AND (email, customer_name) IS DISTINCT FROM ($2, $3)
+        """,
+        cart_id,
+        owner.email,
+        owner.name,
+    )
+
+
+async def take_left(connection: Connection, limit: int) -> list[LeftCart]:
+    """Marks up to `limit` carts that were left, so that each is reminded of once, and gives them."""
+    rows = await connection.fetch(_TAKE_LEFT, limit)
+    return [LeftCart(**row) for row in rows]
+
+
+async def is_left(connection: Connection, cart_id: str) -> bool:
+    """Whether there is still something in an open cart that no order waits for."""
+    return bool(await connection.fetchval(_IS_LEFT, cart_id))
+
+
 async def add_item(connection: Connection, cart_id: str, entry: CatalogEntry, quantity: int) -> None:
     """Adds pieces at today's price."""
     await connection.execute(_ADD, cart_id, entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
-    await connection.execute("UPDATE carts SET updated_at = now() WHERE id = $1", cart_id)
+    await _touch(connection, cart_id)
 
 
 async def change_item(connection: Connection, cart_id: str, item_id: str, quantity: int) -> bool:
@@ -112,6 +191,7 @@ async def change_item(connection: Connection, cart_id: str, item_id: str, quanti
     status = await connection.execute(
         "UPDATE cart_items SET quantity = $3 WHERE cart_id = $1 AND id = $2", cart_id, item_id, quantity
     )
+    await _touch(connection, cart_id)
     return status == "UPDATE 1"
 
 

@@ -76,6 +76,8 @@ class CartService:
             cart = cart or Cart(await repository.create(connection, owner.customer_id))
             _refuse_too_much(cart, entry, quantity)
             await repository.add_item(connection, cart.id, entry, quantity)
+            if owner.customer_id:
+                await repository.set_contact(connection, cart.id, owner)
             view = CartView.of(await repository.find(connection, Owner(owner.customer_id, cart.id)))
             await claim.store(connection, 201, view.model_dump(mode="json"))
             return view

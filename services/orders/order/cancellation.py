@@ -1,6 +1,7 @@
 """Ending an order that was not paid. Stripe is asked first, and only its word ends the order."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -8,9 +9,11 @@ from pydantic import BaseModel
 from holdfast.payments.v1 import payments_pb2
 from reliability import idempotency, jobs
 from reliability.crash_points import crash_point
-from reliability.errors import NotFound
-from reliability.jobs import Job, Snooze
+from reliability.errors import NotFound, Problem
+from reliability.jobs import Job, Run, Snooze
+from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
+from reliability.telemetry import adopt_correlation
 from services.orders.catalog import Catalog
 from services.orders.coupon import repository as coupons
 from services.orders.errors import CheckoutClosed, PaymentInProgress
@@ -22,6 +25,8 @@ __all__ = ["CancellationService"]
 
 View = TypeVar("View", bound=BaseModel)
 
+_log = get_logger(__name__)
+_BATCH = 200
 _RECHECK_SECONDS = 30.0
 # A little more than a request may take: a retry after a crash need not wait longer than that.
 _LEASE_SECONDS = 10.0
@@ -81,10 +86,29 @@ class CancellationService:
 
     async def expire(self, job: Job) -> None:
         """Ends an order nobody paid in time; comes back while its money may still be on the way."""
+        if not await self._expire(job.payload["order_id"]):
+            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl))
+
+    async def expire_overdue(self, _scheduled_for: datetime | None = None) -> Run:
+        """Does the same for every order that is over its time, whatever became of the job that was to end it."""
         async with self._database.connection() as connection:
-            order = await repository.find(connection, job.payload["order_id"])
+            overdue = await repository.overdue(connection, _BATCH)
+        failed = 0
+        for order_id in overdue:
+            try:
+                await self._expire(order_id)
+            except Problem as problem:
+                failed += 1
+                _log.warning("order_not_expired", order_id=order_id, error=f"{type(problem).__name__}: {problem}")
+        return Run(len(overdue), failed)
+
+    async def _expire(self, order_id: str) -> bool:
+        """Whether that settled it. While Stripe says that money is on its way, the hold is extended instead."""
+        async with self._database.connection() as connection:
+            order = await repository.find(connection, order_id)
         if order is None or order.status is not OrderStatus.PENDING:
-            return
+            return True
+        adopt_correlation(order.correlation_id)
         try:
             await self.cancel(order, "not paid in time", Actor.CLOCK)
         except PaymentInProgress:
@@ -92,7 +116,8 @@ class CancellationService:
             crash_point("expiry.extended_not_noted")
             async with self._database.transaction("extend hold") as connection:
                 await repository.set_hold(connection, order.id, expires_at)
-            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl)) from None
+            return False
+        return True
 
     async def release_stock(self, job: Job) -> None:
         """Puts the pieces of a cancelled order back on sale."""

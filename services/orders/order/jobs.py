@@ -16,3 +16,4 @@ def register(worker: Worker, service: OrderService, cancellation: CancellationSe
     worker.handle("send_refund_notice", refunds.send_notice)
     worker.handle("expire_order", cancellation.expire)
     worker.handle("release_stock", cancellation.release_stock)
+    worker.every(300.0, "expired_holds", cancellation.expire_overdue)

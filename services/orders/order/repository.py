@@ -23,6 +23,7 @@ __all__ = [
     "mark_paid",
     "note",
     "of_customer",
+    "overdue",
     "record_payment",
     "set_hold",
     "set_intent",
@@ -127,6 +128,18 @@ async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
     """The cart's order that is not cancelled; there is one at most."""
     row = await connection.fetchrow(f"{_ORDER} WHERE o.cart_id = $1 AND o.status <> 'cancelled'", cart_id)
     return _order(row) if row else None
+
+
+async def overdue(connection: Connection, limit: int) -> list[str]:
+    """Up to `limit` pending orders whose time is up, oldest first."""
+    rows = await connection.fetch(
+        """
+        SELECT id::text FROM orders WHERE status = 'pending' AND hold_expires_at <= now()
+         ORDER BY hold_expires_at LIMIT $1
+        """,
+        limit,
+    )
+    return [row["id"] for row in rows]
 
 
 async def of_customer(connection: Connection, customer_id: str, after: str | None, limit: int) -> list[Order]:
