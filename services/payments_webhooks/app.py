@@ -11,10 +11,16 @@ from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.payments_webhooks import jobs
+from services.payments_webhooks.customer.service import CustomerService
 from services.payments_webhooks.dispute.events import DisputeEvents
 from services.payments_webhooks.dispute.service import DisputeService
 from services.payments_webhooks.intent.events import IntentEvents
 from services.payments_webhooks.intent.service import IntentService
+from services.payments_webhooks.intent.sessions import SessionEvents
+from services.payments_webhooks.orders import Orders
+from services.payments_webhooks.pay.routes import PayRoutes
+from services.payments_webhooks.pay.service import PayService
+from services.payments_webhooks.reconcile.routes import ReconcileRoutes
 from services.payments_webhooks.reconcile.service import ReconcileService
 from services.payments_webhooks.refund.events import RefundEvents
 from services.payments_webhooks.refund.service import RefundService
@@ -38,20 +44,27 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
         accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
     )
     verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
-    intents = IntentService(database, stripe)
+    intents = IntentService(database, stripe, settings.public_url)
     refunds = RefundService(database, stripe, orders)
     reconciler = ReconcileService(database, stripe, settings.reconcile_grace_seconds)
     told = IntentEvents(database, stripe, orders)
     handlers = {
         **told.handlers(),
+        **SessionEvents(database, told).handlers(),
         **RefundEvents(database, stripe, told, refunds).handlers(),
         **DisputeEvents(stripe, told).handlers(),
     }
     webhooks = WebhookService(database, settings.webhook_secrets(), handlers)
     jobs.register(runtime.worker, webhooks, refunds, reconciler)
+    customers = CustomerService(database, stripe)
+    pay = PayService(database, intents, Orders(orders), customers)
     servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database))
     return Application(
-        endpoints=WebhookRoutes(webhooks).endpoints(),
+        endpoints=[
+            *WebhookRoutes(webhooks).endpoints(),
+            *PayRoutes(pay, customers).endpoints(),
+            *ReconcileRoutes(reconciler).endpoints(),
+        ],
         rpcs={
             payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(
                 payments_pb2_grpc.add_PaymentsServiceServicer_to_server, servicer

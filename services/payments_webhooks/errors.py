@@ -1,6 +1,6 @@
 """What payments refuses, and why.
 
-Conflict ── EventInProgress, PaymentCancelled, PaymentDiffers
+Conflict ── EventInProgress, OrderNotPayable, PaymentCancelled, PaymentDiffers, PaymentElsewhere, PaymentInProgress
 Unprocessable ── AmountRefused, RefundExceedsCharge
 InvalidRequest ── InvalidEvent
 """
@@ -11,8 +11,11 @@ __all__ = [
     "AmountRefused",
     "EventInProgress",
     "InvalidEvent",
+    "OrderNotPayable",
     "PaymentCancelled",
     "PaymentDiffers",
+    "PaymentElsewhere",
+    "PaymentInProgress",
     "RefundExceedsCharge",
 ]
 
@@ -21,6 +24,24 @@ class EventInProgress(Conflict):
     """Only what was handled, or given up, can be handled again."""
 
     code, title = "event_in_progress", "This event is being handled"
+
+
+class OrderNotPayable(Conflict):
+    """Only an order that is pending waits for money."""
+
+    code, title = "order_not_payable", "This order cannot be paid"
+
+
+class PaymentInProgress(Conflict):
+    """Money is on its way, or has come: it is too late to pay in another way."""
+
+    code, title = "payment_in_progress", "A payment of this order is under way"
+
+
+class PaymentElsewhere(Conflict):
+    """The customer chose Stripe's page; there is no intent to confirm here."""
+
+    code, title = "payment_elsewhere", "This order is being paid on another page"
 
 
 class PaymentCancelled(Conflict):

@@ -13,6 +13,7 @@ from reliability.postgres import Database
 from services.payments_webhooks import messages, repository
 from services.payments_webhooks.dispute.service import DisputeService
 from services.payments_webhooks.intent.domain import PaymentState
+from services.payments_webhooks.intent.repository import NewPayment
 from services.payments_webhooks.intent.service import IntentService
 from services.payments_webhooks.reconcile.service import ReconcileService
 from services.payments_webhooks.refund.service import RefundService
@@ -46,13 +47,8 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
         """See the proto."""
         if request.amount.amount <= 0 or request.attempt <= 0:
             raise ValidationFailed([FieldError("/amount", "amount and attempt must be positive")])
-        payment = await self._intents.create(
-            _order_id(request.order_id),
-            request.attempt,
-            request.amount.amount,
-            request.amount.currency,
-            request.email,
-        )
+        new = NewPayment(_order_id(request.order_id), request.amount.amount, request.amount.currency, request.email)
+        payment = await self._intents.create(new, request.attempt)
         assert payment.payment_intent_id is not None  # create gives it or raises
         assert payment.client_secret is not None  # a CHECK constraint ties it to the intent
         return pb.CreateIntentResponse(payment_intent_id=payment.payment_intent_id, client_secret=payment.client_secret)

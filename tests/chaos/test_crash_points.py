@@ -23,7 +23,10 @@ from deploy.local.demo.shopper import Shopper, Staff, eventually
 from deploy.local.ports import SERVICES, pick_port_base
 from deploy.local.state import ROOT
 from deploy.local.system import System
+from reliability.context import Principal
+from reliability.ids import new_id
 from reliability.testing.crash import CrashPoints, names
+from services.accounts.keys.service import SigningKeys
 
 # Who dies, by the point, while the customer waits for the checkout's answer,
 CHECKOUT = {
@@ -77,8 +80,23 @@ RECONCILIATION = {
     "reconcile.page_stored": "payments-webhooks",
     "reconcile.not_noted": "payments-webhooks",
 }
+# A signed-in customer changes the way to pay, or saves a card,
+PAYING = {
+    "switch.not_ended": "payments-webhooks",
+    "switch.not_replaced": "payments-webhooks",
+    "pay.not_answered": "payments-webhooks",
+    "customer.not_stored": "payments-webhooks",
+}
 CAMPAIGN = "campaign.not_noted"
-DIES = CHECKOUT | PAYMENT | REFUND | CANCEL | RECONCILIATION | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks"}
+DIES = (
+    CHECKOUT
+    | PAYMENT
+    | REFUND
+    | CANCEL
+    | RECONCILIATION
+    | PAYING
+    | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks"}
+)
 # Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
 ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}
 
@@ -115,7 +133,7 @@ class Mortal:
             self.points.arm(point)
         async with self.database(service) as connection:
             await connection.execute("UPDATE jobs SET lease_until = now() WHERE state = 'running'")
-            if service == "orders":
+            if service in {"orders", "payments-webhooks"}:
                 await connection.execute("UPDATE idempotency_keys SET lease_until = now() WHERE lease_until > now()")
 
     @asynccontextmanager
@@ -289,6 +307,33 @@ async def test_an_expiry_that_finds_money_survives_death(mortal: Mortal, shopper
     await assert_bought(mortal, purchase, mails=1)
 
 
+@pytest.mark.parametrize("point", some(PAYING))
+async def test_a_change_of_mind_about_paying_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """From the intent to the hosted page, or back with a card to be saved: one way is live, and one charge is made."""
+    sign_in(mortal, shopper)
+    purchase = await order(mortal, shopper)
+    asked: dict[str, Any] = {"order_id": purchase.checkout["order_id"]}
+    if point.startswith("switch"):
+        async with mortal.dying(DIES[point], point):
+            page = await post_until_answered(shopper, "/api/payments/checkout-sessions", asked)
+        async with httpx.AsyncClient() as browser:
+            clicks = [await browser.post(page["url"], data={"card": "4242424242424242"}) for _ in range(2)]
+        assert [answer.status_code for answer in clicks] == [303, 400]
+    else:
+        async with mortal.dying(DIES[point], point):
+            intent = await post_until_answered(shopper, "/api/payments/intents", asked | {"save_card": True})
+        assert intent["payment_intent_id"] == purchase.checkout["payment"]["payment_intent_id"]
+        (await shopper.pay(purchase.checkout)).raise_for_status()
+    await shopper.wait_for(purchase.checkout, "paid", seconds=60)
+    await mortal.rest()
+    account = (await mortal.observer.ledger())["orders"][purchase.checkout["order_id"]]
+    assert (account["charges"], account["charged"]) == (1, purchase.checkout["total"]["amount"])
+    assert await states(mortal, purchase) == {"order": "paid", "stock": "committed", "hold": "committed"}
+    live = "SELECT count(*) FROM payments WHERE order_id = $1 AND state <> 'canceled'"
+    assert await mortal.observer.value("payments-webhooks", live, purchase.checkout["order_id"]) == 1
+    assert len(await mortal.observer.messages(to=shopper.email)) == 1
+
+
 @pytest.mark.parametrize("point", some(RECONCILIATION))
 async def test_a_lost_webhook_is_found_in_spite_of_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
     """Stripe's webhooks are all lost and the reconciler dies: the next run ends with one sale in everybody's books."""
@@ -389,6 +434,27 @@ async def cancel_until_answered(purchase: Purchase, key: str) -> dict[str, Any]:
         return body if answer.status_code == 200 else None
 
     answer: dict[str, Any] = await eventually(attempt, "an answer to the cancellation")
+    return answer
+
+
+def sign_in(mortal: Mortal, shopper: Shopper) -> None:
+    """As after a login: the shop's requests carry a token from now on."""
+    who = Principal(id=new_id(), kind="customer", email=shopper.email, name="Ada")
+    token = SigningKeys.load(mortal.system.state.tls / "signing.key").access_token(who)
+    shopper.http.headers["Authorization"] = f"Bearer {token}"
+
+
+async def post_until_answered(shopper: Shopper, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """As a browser does: the same key until there is an answer."""
+    key = str(uuid.uuid4())
+
+    async def answered() -> dict[str, Any] | None:
+        with suppress(httpx.HTTPError):
+            answer = await shopper.http.post(path, json=body, headers={"Idempotency-Key": key})
+            return dict(answer.json()) if answer.status_code == 201 else None
+        return None
+
+    answer: dict[str, Any] = await eventually(answered, path, seconds=60)
     return answer
 
 

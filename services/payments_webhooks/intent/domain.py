@@ -1,15 +1,18 @@
 """A payment and its states.
 
-creating ──Stripe made the intent──> open ──> processing ──> succeeded
-│                                 │  └───────────────────────^
-└──cancel───────> canceled <──────┘   (only when Stripe confirmed it)
+creating ──Stripe has it──> open <──> processing ──> succeeded
+│                           │            │
+└──cancel───> canceled <────┴────────────┘   (only when Stripe confirmed it)
+
+An order has one live payment at a time. Another way to pay is another payment, made when Stripe has confirmed that the
+one before is cancelled; that it shall be made is its `successor`. Without one, cancelled is the end of it.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["Payment", "PaymentState", "state_of_intent"]
+__all__ = ["Kind", "Payment", "PaymentState", "state_of_intent", "state_of_session"]
 
 
 class PaymentState(StrEnum):
@@ -20,6 +23,15 @@ class PaymentState(StrEnum):
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
     CANCELED = "canceled"
+
+
+class Kind(StrEnum):
+    """How the customer pays. Held by a CHECK constraint."""
+
+    INTENT = "intent"
+    """On the shop's own page, with Stripe.js."""
+    SESSION = "session"
+    """On a page that Stripe hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,17 @@ class Payment:
     client_secret: str | None
     correlation_id: str
     created_at: datetime
+    kind: Kind
+    session_id: str | None
+    session_url: str | None
+    title: str
+    return_path: str
+    successor: Kind | None
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still be paid or ended."""
+        return self.state in {PaymentState.CREATING, PaymentState.OPEN, PaymentState.PROCESSING}
 
     @property
     def idempotency_key(self) -> str:
@@ -63,5 +86,16 @@ def state_of_intent(status: str) -> PaymentState:
             return PaymentState.CANCELED
         case "processing" | "requires_capture":
             return PaymentState.PROCESSING
+        case _:
+            return PaymentState.OPEN
+
+
+def state_of_session(status: str | None, payment_status: str) -> PaymentState:
+    """Our state for a hosted page (https://docs.stripe.com/api/checkout/sessions/object)."""
+    match status:
+        case "expired":
+            return PaymentState.CANCELED
+        case "complete":
+            return PaymentState.PROCESSING if payment_status == "unpaid" else PaymentState.SUCCEEDED
         case _:
             return PaymentState.OPEN

@@ -1,6 +1,7 @@
 """What Stripe tells about intents. Events come in any order: what is final is guarded, what is not is asked for."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
@@ -20,6 +21,7 @@ from services.payments_webhooks.webhook.effects import Effect, Handler, nothing
 __all__ = ["IntentEvents"]
 
 _HOPELESS = {"amount_mismatch"}
+_NOT_FINAL = {PaymentState.OPEN, PaymentState.PROCESSING}
 
 
 class IntentEvents:
@@ -60,16 +62,26 @@ class IntentEvents:
 
     async def _created(self, event: Event) -> Effect:
         payment = await self._payment_of(event)
-        return nothing if payment is None else _known(payment, event)
+        return nothing if payment is None else _known(payment, event.object)
 
     async def _succeeded(self, event: Event) -> Effect:
         """Money arrived: orders decides what becomes of it."""
         payment = await self._payment_of(event)
         if payment is None:
             return nothing  # the invoice's own event says it
-        intent = event.object
+        return await self._reported(payment, event.object)
+
+    async def settled(self, payment: Payment, intent_id: str) -> Effect:
+        """What becomes of a payment whose page was filled in: Stripe is asked how its intent stands."""
+        intent = (await self._stripe.intents.retrieve(intent_id)).to_dict()
+        state = state_of_intent(intent["status"])
+        if state is PaymentState.SUCCEEDED:
+            return await self._reported(payment, intent)
+        return _known(payment, intent, state if state in _NOT_FINAL else None)
+
+    async def _reported(self, payment: Payment, intent: Mapping[str, Any]) -> Effect:
         if payment.payment_intent_id not in {None, intent["id"]}:
-            payment = await self._stray(payment, event)
+            payment = await self._stray(payment, intent)
         request = orders_pb2.RecordPaymentRequest(
             payment_intent_id=intent["id"],
             order_id=payment.order_id,
@@ -83,11 +95,11 @@ class IntentEvents:
             if problem.code in _HOPELESS:
                 raise Park(problem.detail) from problem
             raise
-        return _known(payment, event, PaymentState.SUCCEEDED)
+        return _known(payment, intent, PaymentState.SUCCEEDED)
 
     async def _canceled(self, event: Event) -> Effect:
         payment = await self._payment_of(event)
-        return nothing if payment is None else _known(payment, event, PaymentState.CANCELED)
+        return nothing if payment is None else _known(payment, event.object, PaymentState.CANCELED)
 
     async def _moved(self, event: Event) -> Effect:
         """What this event says may be over by now: Stripe is asked how things stand."""
@@ -96,25 +108,24 @@ class IntentEvents:
             return nothing
         state = state_of_intent((await self._stripe.intents.retrieve(event.object["id"])).status)
         # `succeeded` and `canceled` have events of their own, and with the first goes the report to orders.
-        return _known(payment, event, state if state in {PaymentState.OPEN, PaymentState.PROCESSING} else None)
+        return _known(payment, event.object, state if state in _NOT_FINAL else None)
 
     async def _payment_of(self, event: Event) -> Payment | None:
         return await self.find(event.object["id"], event.metadata)
 
-    async def _stray(self, payment: Payment, event: Event) -> Payment:
+    async def _stray(self, payment: Payment, intent: Mapping[str, Any]) -> Payment:
         """A second intent that was paid for one payment of ours gets a row, so that it can be sent back."""
-        intent = event.object
         async with self._database.transaction("stray payment") as connection:
             return await repository.insert_stray(
                 connection, payment, intent["id"], intent["client_secret"], intent["amount_received"]
             )
 
 
-def _known(payment: Payment, event: Event, state: PaymentState | None = None) -> Effect:
+def _known(payment: Payment, intent: Mapping[str, Any], state: PaymentState | None = None) -> Effect:
     """Records the intent, and the state if there is one to record."""
 
     async def effect(connection: Connection) -> None:
-        await repository.set_intent(connection, payment.id, event.object["id"], event.object["client_secret"])
+        await repository.set_intent(connection, payment.id, intent["id"], intent["client_secret"])
         if state is not None:
             await repository.set_state(connection, payment.id, state)
 

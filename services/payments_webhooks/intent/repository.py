@@ -1,56 +1,84 @@
 """Every statement on payments."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import asyncpg
 
 from reliability.postgres import Connection
-from services.payments_webhooks.intent.domain import Payment, PaymentState
+from services.payments_webhooks.intent.domain import Kind, Payment, PaymentState
 
 __all__ = [
+    "NewPayment",
     "by_intent",
     "by_intents",
     "by_order",
+    "by_session",
     "find",
     "insert",
     "insert_cancelled",
     "insert_stray",
     "live_unchecked",
+    "lock_order",
     "next_key",
     "set_checked",
     "set_intent",
+    "set_session",
     "set_state",
+    "set_successor",
 ]
 
 _COLUMNS = """
 id::text, order_id::text, attempt, amount, currency, email, state, stripe_key, payment_intent_id, client_secret,
-correlation_id, created_at
+correlation_id, created_at, kind, session_id, session_url, title, return_path, successor
 """
 
 
 def _payment(row: "asyncpg.Record | None") -> Payment | None:
-    return Payment(**{**row, "state": PaymentState(row["state"])}) if row else None
+    if row is None:
+        return None
+    successor = Kind(row["successor"]) if row["successor"] else None
+    return Payment(**{**row, "state": PaymentState(row["state"]), "kind": Kind(row["kind"]), "successor": successor})
 
 
-async def insert(
-    connection: Connection, order_id: str, attempt: int, amount: int, currency: str, email: str, correlation_id: str
-) -> Payment:
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """A payment to make; amount in minor units."""
+
+    order_id: str
+    amount: int
+    currency: str
+    email: str
+    kind: Kind = Kind.INTENT
+    title: str = ""
+    return_path: str = "/"
+
+
+async def lock_order(connection: Connection, order_id: str) -> None:
+    """Until the transaction ends nobody else makes, replaces or closes payments of this order."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('payment:' || $1, 0))", order_id)
+
+
+async def insert(connection: Connection, new: NewPayment, attempt: int, correlation_id: str) -> Payment:
     """The payment of (order, attempt), made if it was not there."""
     await connection.execute(
         """
-        INSERT INTO payments (order_id, attempt, amount, currency, email, correlation_id)
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (order_id, attempt) DO NOTHING
+        INSERT INTO payments (order_id, attempt, amount, currency, email, kind, title, return_path, correlation_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (order_id, attempt) DO NOTHING
         """,
-        order_id,
+        new.order_id,
         attempt,
-        amount,
-        currency,
-        email,
+        new.amount,
+        new.currency,
+        new.email,
+        new.kind,
+        new.title,
+        new.return_path,
         correlation_id,
     )
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 AND attempt = $2", order_id, attempt
+        f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 AND attempt = $2", new.order_id, attempt
     )
     payment = _payment(row)
     assert payment is not None  # there before, or inserted above
@@ -131,8 +159,8 @@ async def live_unchecked(connection: Connection, limit: int, older_than: timedel
     rows = await connection.fetch(
         f"""
         SELECT {_COLUMNS} FROM payments
-         WHERE state IN ('open', 'processing') AND payment_intent_id IS NOT NULL
-           AND created_at < now() - $2::interval AND (checked_at IS NULL OR checked_at < now() - $2::interval)
+         WHERE state IN ('open', 'processing') AND created_at < now() - $2::interval
+           AND (checked_at IS NULL OR checked_at < now() - $2::interval)
          ORDER BY checked_at NULLS FIRST, id LIMIT $1
         """,
         limit,
@@ -146,12 +174,39 @@ async def set_checked(connection: Connection, payment_ids: Sequence[str]) -> Non
     await connection.execute("UPDATE payments SET checked_at = now() WHERE id = ANY($1::uuid[])", list(payment_ids))
 
 
-async def set_intent(connection: Connection, payment_id: str, intent_id: str, client_secret: str) -> None:
+async def by_session(connection: Connection, session_id: str) -> Payment | None:
+    """The payment whose page Stripe knows as `session_id`."""
+    return _payment(await connection.fetchrow(f"SELECT {_COLUMNS} FROM payments WHERE session_id = $1", session_id))
+
+
+async def set_session(connection: Connection, payment_id: str, session_id: str, url: str) -> None:
+    """Records the page Stripe made; `creating` becomes `open`, any later state stays."""
+    await connection.execute(
+        """
+        UPDATE payments
+           SET session_id = $2, session_url = $3, updated_at = now(),
+               state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
+         WHERE id = $1 AND session_id IS NULL
+        """,
+        payment_id,
+        session_id,
+        url,
+    )
+
+
+async def set_successor(connection: Connection, payment_id: str, successor: Kind | None) -> None:
+    """Says what is to come after a payment, or that nothing is."""
+    await connection.execute(
+        "UPDATE payments SET successor = $2, updated_at = now() WHERE id = $1", payment_id, successor
+    )
+
+
+async def set_intent(connection: Connection, payment_id: str, intent_id: str, client_secret: str | None) -> None:
     """Records the intent Stripe made; `creating` becomes `open`, any later state stays."""
     await connection.execute(
         """
         UPDATE payments
-           SET payment_intent_id = $2, client_secret = $3, updated_at = now(),
+           SET payment_intent_id = $2, client_secret = coalesce($3, client_secret), updated_at = now(),
                state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
          WHERE id = $1 AND (payment_intent_id IS NULL OR payment_intent_id = $2)
         """,

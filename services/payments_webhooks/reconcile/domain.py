@@ -7,9 +7,9 @@ from typing import Any, assert_never
 
 import orjson
 
-from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
+from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent, state_of_session
 
-__all__ = ["Difference", "Drift", "compare", "mending"]
+__all__ = ["Difference", "Drift", "compare", "compare_page", "mending", "mending_page"]
 
 
 class Drift(StrEnum):
@@ -43,6 +43,21 @@ def compare(payment: Payment, intent: Mapping[str, Any]) -> Difference | None:
         return None
     final = payment.state in {PaymentState.SUCCEEDED, PaymentState.CANCELED}
     return Difference(Drift.STATE_DIFFERS, intent["id"], payment.state, state, repaired=not final)
+
+
+def compare_page(payment: Payment, session: Mapping[str, Any]) -> Difference | None:
+    """How a payment and its hosted page differ, if they do."""
+    state = state_of_session(session["status"], session["payment_status"])
+    if state == payment.state:
+        return None
+    return Difference(Drift.STATE_DIFFERS, session["id"], payment.state, state, repaired=True)
+
+
+def mending_page(session: Mapping[str, Any]) -> tuple[str, str, bytes]:
+    """As `mending`, of a hosted page."""
+    event_type = f"checkout.session.{'expired' if session['status'] == 'expired' else 'completed'}"
+    event_id = f"reconciled:{session['id']}:{session['status']}"
+    return event_id, event_type, orjson.dumps({"id": event_id, "type": event_type, "data": {"object": session}})
 
 
 def mending(intent: Mapping[str, Any]) -> tuple[str, str, bytes]:

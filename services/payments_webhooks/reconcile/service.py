@@ -25,7 +25,7 @@ from reliability.postgres import Connection, Database
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.intent.domain import Payment
 from services.payments_webhooks.reconcile import repository
-from services.payments_webhooks.reconcile.domain import Difference, Drift, compare, mending
+from services.payments_webhooks.reconcile.domain import Difference, Drift, compare, compare_page, mending, mending_page
 from services.payments_webhooks.reconcile.repository import DriftRow
 from services.payments_webhooks.stripe_api import LISTED, Stripe
 from services.payments_webhooks.webhook import repository as events
@@ -125,14 +125,18 @@ class ReconcileService:
         async with self._database.connection() as connection:
             ours = await payments.live_unchecked(connection, _OPEN_AT_ONCE, _OVERLAP)
         intents: dict[str, dict[str, Any]] = {}
+        pages: dict[str, dict[str, Any]] = {}
         for payment in ours:
-            assert payment.payment_intent_id is not None  # the statement asks for those
-            intents[payment.payment_intent_id] = (
-                await self._stripe.intents.retrieve(payment.payment_intent_id)
-            ).to_dict()
+            if payment.payment_intent_id is not None:
+                intent = await self._stripe.intents.retrieve(payment.payment_intent_id)
+                intents[intent.id] = intent.to_dict()
+            elif payment.session_id is not None:
+                page = await self._stripe.sessions.retrieve(payment.session_id)
+                pages[page.id] = page.to_dict()
         async with self._database.transaction("compare open payments") as connection:
             await payments.set_checked(connection, [payment.id for payment in ours])
-            return await _mend(connection, ours, intents)
+            found = await _mend(connection, [each for each in ours if each.payment_intent_id in intents], intents)
+            return [*found, *await _mend_pages(connection, [each for each in ours if each.session_id in pages], pages)]
 
 
 async def _take_in(connection: Connection, event: stripe.Event) -> Difference:
@@ -160,6 +164,22 @@ async def _mend(
             await inbox.receive(
                 connection, Received(SOURCE, event_id, event_type, intent["id"], body), job=PROCESS_EVENT
             )
+    return await _report(connection, differences)
+
+
+async def _mend_pages(
+    connection: Connection, ours: Sequence[Payment], pages: Mapping[str, Mapping[str, Any]]
+) -> list[Difference]:
+    """The same for payments of which there is no more than a hosted page."""
+    differences = []
+    for payment in ours:
+        page = pages[payment.session_id or ""]
+        difference = compare_page(payment, page)
+        if difference is not None:
+            differences.append(difference)
+            event_id, event_type, body = mending_page(page)
+            received = Received(SOURCE, event_id, event_type, parse(body).object_key, body)
+            await inbox.receive(connection, received, job=PROCESS_EVENT)
     return await _report(connection, differences)
 
 

@@ -5,13 +5,15 @@ Events are read with the version of the API that the SDK pins; so are the answer
 
 from reliability.circuit_breaker import CircuitBreaker
 from services.payments_webhooks.stripe_api.calls import Calls, ReplayedFailure, too_old
+from services.payments_webhooks.stripe_api.customers import Customers
 from services.payments_webhooks.stripe_api.disputes import Disputes
 from services.payments_webhooks.stripe_api.events import LISTED, Events
 from services.payments_webhooks.stripe_api.intents import Intents
 from services.payments_webhooks.stripe_api.invoices import Invoices
 from services.payments_webhooks.stripe_api.refunds import Refunds
+from services.payments_webhooks.stripe_api.sessions import NewSession, Sessions
 
-__all__ = ["LISTED", "ReplayedFailure", "Stripe", "too_old"]
+__all__ = ["LISTED", "NewSession", "ReplayedFailure", "Stripe", "too_old"]
 
 
 class Stripe:
@@ -20,8 +22,10 @@ class Stripe:
     def __init__(self, api_key: str, base: str) -> None:
         calls = Calls(api_key, base)
         self.breaker: CircuitBreaker = calls.breaker
+        self.customers = Customers(calls)
         self.disputes = Disputes(calls)
         self.events = Events(calls)
         self.intents = Intents(calls)
         self.invoices = Invoices(calls)
         self.refunds = Refunds(calls)
+        self.sessions = Sessions(calls)

@@ -10,7 +10,7 @@ from services.payments_webhooks.errors import AmountRefused
 from services.payments_webhooks.stripe_api.calls import Calls, tag
 
 if TYPE_CHECKING:
-    from stripe.params import PaymentIntentCreateParams, PaymentIntentListParamsCreated
+    from stripe.params import PaymentIntentCreateParams, PaymentIntentListParamsCreated, PaymentIntentUpdateParams
 
 __all__ = ["Intents"]
 
@@ -91,3 +91,10 @@ class Intents:
                 raise
             intent = await self.retrieve(intent_id)
         return str(intent.status)
+
+    async def give_to(self, intent_id: str, customer_id: str, method_id: str | None) -> None:
+        """Ties an open intent to a customer: what it is paid with is saved, or a saved card is put in."""
+        params: PaymentIntentUpdateParams = {"customer": customer_id, "setup_future_usage": "on_session"}
+        if method_id is not None:
+            params["payment_method"] = method_id
+        await self._call("stripe.payment_intents.update", lambda: self._api.update_async(intent_id, params))

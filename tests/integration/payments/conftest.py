@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ import stripe
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.common.v1 import money_pb2
 from holdfast.payments.v1 import payments_pb2 as pb
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import rpc
+from reliability.context import Principal
 from reliability.ids import new_id
 from reliability.runtime import Application, Runtime
 from sandbox.stripe.app import create_app
 from sandbox.stripe.settings import Settings
+from services.accounts.keys.service import SigningKeys
+from services.accounts.keys.servicer import AccountsServicer
 from services.orders.app import build as build_orders
 from services.orders.settings import OrdersSettings
 from services.payments_webhooks.app import build as build_payments
@@ -51,11 +56,26 @@ class Shop:
     http: httpx.AsyncClient
     stub: "payments_pb2_grpc.PaymentsServiceAsyncStub"
     connect: Callable[[str], grpc.aio.Channel]
+    keys: SigningKeys
 
-    async def order(self, total: int = TOTAL) -> str:
-        """A pending order's id."""
+    async def order(self, total: int = TOTAL, *, of: Principal | None = None) -> str:
+        """A pending order's id; a guest's unless it is somebody's."""
         async with self.orders.database.transaction() as connection:
-            return str(await connection.fetchval(_ORDER, total))
+            return str(await connection.fetchval(_ORDER, total, of.id if of else None))
+
+    def customer(self, name: str = "ada") -> Principal:
+        """Somebody with an account."""
+        return Principal(id=new_id(), kind="customer", email=f"{name}@example.com", name=name)
+
+    async def ask(
+        self, who: Principal | None, method: str, path: str, body: Any = None, *, key: str | None = "", **headers: str
+    ) -> httpx.Response:
+        """A request of somebody's; a new Idempotency-Key unless one is given, or None."""
+        if who is not None:
+            headers["authorization"] = f"Bearer {self.keys.access_token(who)}"
+        if key is not None:
+            headers["idempotency-key"] = key or new_id()
+        return await self.http.request(method, f"/api/payments{path}", json=body, headers=headers)
 
     async def create_intent(self, order_id: str, amount: int = TOTAL) -> pb.CreateIntentResponse:
         """As orders asks for it."""
@@ -133,9 +153,9 @@ _ORDER = """
 WITH cart AS (INSERT INTO carts DEFAULT VALUES RETURNING id),
 placed AS (
     INSERT INTO orders (cart_id, email, shipping_address, shipping_method, currency, subtotal, discount, shipping, tax,
-                        total, hold_expires_at, correlation_id)
+                        total, hold_expires_at, correlation_id, customer_id)
     SELECT id, 'a@example.com', '{"name": "A"}', 'standard', 'USD', $1::bigint, 0, 0, 0, $1::bigint,
-           now() + interval '15 minutes', 'flow-1'
+           now() + interval '15 minutes', 'flow-1', $2::uuid
       FROM cart RETURNING id),
 line AS (
     INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total)
@@ -171,21 +191,35 @@ async def sandbox(tmp_path: Path, web: Servers) -> AsyncIterator[Sandbox]:
 
 
 @pytest_asyncio.fixture
-async def shop(sandbox: Sandbox, runtime_for: RuntimeFor, serve_rpc: ServeRpc, client_for: ClientFor) -> Shop:
+async def shop(
+    sandbox: Sandbox, runtime_for: RuntimeFor, serve_rpc: ServeRpc, client_for: ClientFor, servers: Any
+) -> Shop:
     """Everything on fresh databases."""
+    keys = SigningKeys.load(servers.tls / "signing.key")
+    accounts = Application(
+        rpcs={
+            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
+                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys)
+            )
+        }
+    )
+    to_accounts = await serve_rpc(accounts)
     nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
     orders = await runtime_for("orders", OrdersSettings, cart_secret=new_id(), **nowhere)
-    connect = await serve_rpc(build_orders(orders))
+    to_orders = await serve_rpc(build_orders(orders))
     payments = await runtime_for(
         "payments-webhooks",
         PaymentsSettings,
-        orders_grpc=NOWHERE,
+        orders_grpc="orders",
+        accounts_grpc="accounts",
+        public_url="http://shop.test",
         stripe_api_key=API_KEY,
         stripe_webhook_secret=WEBHOOK_SECRET,
         stripe_api_base=sandbox.url,
     )
-    payments.channel = lambda address: connect("payments-webhooks")  # type: ignore[method-assign]
+    channels = {"orders": to_orders, "accounts": to_accounts}
+    payments.channel = lambda address: channels[address]("payments-webhooks")  # type: ignore[method-assign]
     application = build_payments(payments)
     to_payments = await serve_rpc(application)
     stub = payments_pb2_grpc.PaymentsServiceStub(to_payments("orders"))
-    return Shop(sandbox, payments, orders, client_for(application), stub, to_payments)
+    return Shop(sandbox, payments, orders, client_for(application), stub, to_payments, keys)

@@ -1,0 +1,1 @@
+"""Who a customer of ours is at Stripe, where their cards are kept."""

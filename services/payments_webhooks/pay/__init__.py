@@ -1,0 +1,1 @@
+"""How a customer pays an order of theirs."""
