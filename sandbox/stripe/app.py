@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.stripe import (
+    catalogue,
     charges,
     checkout_sessions,
     customers,
@@ -20,10 +21,13 @@ from sandbox.stripe import (
     events,
     ids,
     invoice_payments,
+    invoices,
     page,
     payment_intents,
     payment_methods,
     refunds,
+    subscriptions,
+    test_clocks,
 )
 from sandbox.stripe.api import Api, base_url, error_response
 from sandbox.stripe.control import Control
@@ -41,6 +45,10 @@ OPERATIONS = (
     *checkout_sessions.OPERATIONS,
     *disputes.OPERATIONS,
     *invoice_payments.OPERATIONS,
+    *catalogue.OPERATIONS,
+    *subscriptions.OPERATIONS,
+    *invoices.OPERATIONS,
+    *test_clocks.OPERATIONS,
     *events.OPERATIONS,
 )
 

@@ -10,7 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox.stripe import cards, checkout_sessions, disputes, faults, ids, outbox, payment_methods, payments, refunds
+from sandbox.stripe import (
+    cards,
+    checkout_sessions,
+    disputes,
+    faults,
+    ids,
+    outbox,
+    payment_methods,
+    payments,
+    refunds,
+    subscriptions,
+)
 from sandbox.stripe.api import base_url, error_response
 from sandbox.stripe.errors import ApiError, InvalidParameter, Json
 from sandbox.stripe.faults import FaultError
@@ -44,6 +55,7 @@ class Control:
             ("refunds/{id}/settle", settle_refund),
             ("payment_intents/{id}/dispute", dispute_intent),
             ("disputes/{id}/decide", decide_dispute),
+            ("subscriptions/{id}/renew", renew_subscription),
             ("checkout/sessions/{id}/pay", pay_session),
         )
         return [
@@ -220,6 +232,12 @@ def decide_dispute(ledger: Ledger, dispute_id: str, body: Json) -> Json:
     if outcome not in ("won", "lost"):
         raise InvalidParameter('"outcome" must be "won" or "lost".', param="outcome")
     return disputes.decide(ledger, ledger.require("dispute", dispute_id), won=outcome == "won")
+
+
+def renew_subscription(ledger: Ledger, subscription_id: str, body: Json) -> Json:
+    """The period is over, here and now: for customers without a test clock."""
+    del body
+    return subscriptions.renew(ledger, ledger.require("subscription", subscription_id))
 
 
 def pay_session(ledger: Ledger, session_id: str, body: Json) -> Json:

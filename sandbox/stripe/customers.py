@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.stripe import ids, search
-from sandbox.stripe.errors import Json
+from sandbox.stripe.errors import Json, no_such
 from sandbox.stripe.forms import Params, names
 from sandbox.stripe.ledger import Call
 from sandbox.stripe.operations import Operation
@@ -13,7 +13,7 @@ from sandbox.stripe.store import field
 _URL = "/v1/customers"
 _WRITABLE = names(
     "address business_name description email individual_name invoice_prefix metadata name phone preferred_locales "
-    "shipping tax_exempt"
+    "shipping tax_exempt invoice_settings"
 )
 
 
@@ -34,6 +34,21 @@ def _values(params: Params) -> dict[str, Any]:
     }
 
 
+def _default_method(params: Params) -> str | None:
+    settings = params.child("invoice_settings")
+    if settings is None:
+        return None
+    settings.allow({"default_payment_method"})
+    return settings.text("default_payment_method")
+
+
+def _test_clock(call: Call) -> str | None:
+    clock = call.params.text("test_clock")
+    if clock and call.ledger.store.get("test_helpers.test_clock", clock) is None:
+        raise no_such("test_clock", clock, "test_clock")
+    return clock
+
+
 def create(call: Call) -> Json:
     """Create a customer."""
     ledger, params = call.ledger, call.params
@@ -52,14 +67,14 @@ def create(call: Call) -> Json:
         "invoice_prefix": values["invoice_prefix"] or ids.token(8).upper(),
         "invoice_settings": {
             "custom_fields": None,
-            "default_payment_method": None,
+            "default_payment_method": _default_method(params),
             "footer": None,
             "rendering_options": None,
         },
         "livemode": False,
         "metadata": params.metadata(),
         "next_invoice_sequence": 1,
-        "test_clock": None,
+        "test_clock": _test_clock(call),
     }
     ledger.store.insert(customer)
     ledger.emit("customer.created", customer)
@@ -78,6 +93,9 @@ def update(call: Call) -> Json:
     before = ledger.require("customer", call.path["id"])
     customer = dict(before, metadata=params.metadata(before.get("metadata")))
     assign(customer, params, values)
+    if "invoice_settings" in params:
+        chosen = {"default_payment_method": _default_method(params)}
+        customer["invoice_settings"] = {**before["invoice_settings"], **chosen}
     ledger.store.save(customer)
     ledger.emit("customer.updated", customer, changes(before, customer))
     return customer
@@ -103,7 +121,7 @@ def find(call: Call) -> Json:
 
 
 OPERATIONS = (
-    Operation("POST", _URL, create, _WRITABLE),
+    Operation("POST", _URL, create, _WRITABLE | {"test_clock"}),
     Operation("GET", _URL, index, names(LIST_PARAMS, "email")),
     Operation("GET", f"{_URL}/search", find, search.PARAMS),
     Operation("GET", f"{_URL}/{{id}}", retrieve, names("")),

@@ -5,10 +5,11 @@ from typing import Any
 
 from sandbox.stripe.errors import Json
 from sandbox.stripe.forms import Params
-from sandbox.stripe.store import Store
+from sandbox.stripe.store import Store, field
 
 _EXPANDABLE = frozenset({
     "data", "customer", "latest_charge", "payment_intent", "payment_method", "charge", "refunds", "line_items",
+    "latest_invoice", "confirmation_secret", "payments", "default_payment_method",
 })  # fmt: skip
 _MAX_DEPTH = 4
 
@@ -44,8 +45,20 @@ def _fill(store: Store, node: Any, steps: list[str]) -> None:
     first, *rest = steps
     if first == "line_items" and node.get("object") == "checkout.session":
         node[first] = json.loads(store.note(node["id"]) or "{}").get("line_items")
+    elif node.get("object") == "invoice" and first in {"confirmation_secret", "payments"}:
+        node[first] = _of_invoice(store, node["id"], first)
     elif isinstance(node.get(first), str):
         node[first] = store.find(node[first]) or node[first]
     if rest:
         inner = node.get(first)
         _fill(store, inner["data"] if isinstance(inner, dict) and inner.get("object") == "list" else inner, rest)
+
+
+def _of_invoice(store: Store, invoice_id: str, name: str) -> Json | None:
+    """What an invoice only shows when it is asked to."""
+    links = store.every("invoice_payment", field("invoice", invoice_id))
+    if name == "payments":
+        url = f"/v1/invoice_payments?invoice={invoice_id}"
+        return {"object": "list", "data": links, "has_more": False, "url": url}
+    intent = store.get("payment_intent", links[0]["payment"]["payment_intent"]) if links else None
+    return {"client_secret": intent["client_secret"], "type": "payment_intent"} if intent else None

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sandbox.stripe import charges, disputes, ids
+from sandbox.stripe import charges, disputes, ids, invoices
 from sandbox.stripe.cards import AUTHENTICATION_REQUIRED, Decline
 from sandbox.stripe.errors import CardDeclined, InvalidState, Json
 from sandbox.stripe.ledger import Ledger
@@ -120,6 +120,7 @@ def _succeed(ledger: Ledger, intent: Json, received: int) -> Json:
     intent.update(status="succeeded", amount_received=received, amount_capturable=0)
     ledger.store.save(intent)
     ledger.emit("payment_intent.succeeded", intent)
+    invoices.paid_by(ledger, intent)
     return intent
 
 
@@ -131,6 +132,7 @@ def _refuse(ledger: Ledger, intent: Json, method: Json, decline: Decline, *, cha
     intent.update(status="requires_payment_method", payment_method=None, last_payment_error=error.detail())
     ledger.store.save(intent)
     ledger.emit("payment_intent.payment_failed", intent)
+    invoices.failed_by(ledger, intent)
     error.fields["payment_intent"] = intent
     raise error
 

@@ -10,6 +10,8 @@ class Action(StrEnum):
 
     SETTLE_REFUND = "settle_refund"
     EXPIRE_SESSION = "expire_session"
+    EXPIRE_SUBSCRIPTION = "expire_subscription"
+    RENEW_SUBSCRIPTION = "renew_subscription"
 
 
 def start(store: Store, action: Action, object_id: str, due: float) -> None:

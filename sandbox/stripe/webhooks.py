@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from sandbox.stripe import checkout_sessions, outbox, refunds, timers
+from sandbox.stripe import checkout_sessions, outbox, refunds, subscriptions, timers
 from sandbox.stripe.api import render
 from sandbox.stripe.ledger import Ledger
 from sandbox.stripe.outbox import Attempt, Notice, Pending
@@ -94,6 +94,10 @@ class Dispatcher:
                         refunds.settle_by_card(ledger, object_id)
                     case timers.Action.EXPIRE_SESSION:
                         checkout_sessions.expire_by_time(ledger, object_id)
+                    case timers.Action.EXPIRE_SUBSCRIPTION:
+                        subscriptions.expire_by_time(ledger, object_id)
+                    case timers.Action.RENEW_SUBSCRIPTION:
+                        subscriptions.renew_by_time(ledger, object_id)
 
     def _send_due(self) -> None:
         if self._url is None:
