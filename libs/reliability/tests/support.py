@@ -5,9 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from reliability import jobs
+from reliability.health import Readiness
 from reliability.postgres import Database
 from reliability.redis import Cache
+from reliability.runtime import Application
 from reliability.testing import FaultProxy
 
 
@@ -80,3 +84,13 @@ async def expire_leases(database: Database) -> None:
 async def make_due(database: Database) -> None:
     """As if every wait were over."""
     await sql(database, "UPDATE jobs SET run_at = now() WHERE state = 'queued'")
+
+
+async def answer_of(
+    application: Application, method: str, path: str, *, readiness: Readiness | None = None, **options: Any
+) -> httpx.Response:
+    """What the edge of an application answers."""
+    edge = application.asgi(readiness or Readiness({}), request_seconds=8.0)
+    transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
+        return await client.request(method, path, **options)
