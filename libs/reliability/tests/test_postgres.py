@@ -36,9 +36,13 @@ async def assert_pool_is_whole(distant: Distant) -> None:
     everybody = asyncio.Barrier(3)
 
     async def use() -> None:
-        async with distant.database.transaction() as connection:
-            assert await connection.fetchval("SELECT 1") == 1
-            await everybody.wait()
+        try:
+            async with distant.database.transaction() as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+                await everybody.wait()
+        except Unavailable:
+            await everybody.abort()  # or the others would hold theirs for ever
+            raise
 
     async with asyncio.timeout(10):
         await asyncio.gather(*(use() for _ in range(3)))
