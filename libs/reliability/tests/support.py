@@ -1,16 +1,22 @@
 """What several of these tests look at the world with."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+import grpc.aio
 import httpx
 
 from reliability import jobs
+from reliability.asgi import Answer, Call, Endpoint
+from reliability.errors import Problem
 from reliability.health import Readiness
 from reliability.postgres import Database
 from reliability.redis import Cache
+from reliability.rpc.status import DETAILS, from_call, pushback, to_status
 from reliability.runtime import Application
 from reliability.testing import FaultProxy
 
@@ -94,3 +100,38 @@ async def answer_of(
     transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
         return await client.request(method, path, **options)
+
+
+def leaves(root: type[Problem] = Problem) -> list[type[Problem]]:
+    """The whole error tree below `root`, as far as it has been imported, without `root`."""
+    below = {kind for child in root.__subclasses__() for kind in (child, *leaves(child))}
+    return sorted(below, key=lambda kind: f"{kind.__module__}.{kind.__qualname__}")
+
+
+def an(kind: type[Problem]) -> Problem:
+    """An error of this kind with everything it may carry, whatever its constructor makes of its arguments."""
+    error = kind.__new__(kind)
+    Problem.__init__(error, "What the caller is told.", retry_after=2.5, order={"id": 7})
+    return error
+
+
+async def assert_error_crosses(error: Problem) -> None:
+    """It answers over HTTP with its status and document, and comes out of a gRPC call as what it went in."""
+
+    async def fail(_call: Call) -> Answer:
+        raise error
+
+    answer = await answer_of(Application([Endpoint("GET", "/", fail)]), "GET", "/")
+    assert answer.status_code == error.status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == error.document(answer.headers["x-correlation-id"])
+    if error.retry_after is not None:
+        assert answer.headers["retry-after"] == str(math.ceil(error.retry_after))
+
+    status, details = to_status(error)
+    assert status is grpc.StatusCode[error.grpc]
+    trailers = grpc.aio.Metadata((DETAILS, details), *pushback(error))
+    remote = from_call(grpc.aio.AioRpcError(status, grpc.aio.Metadata(), trailers), "step")
+    for name in ("code", "title", "status", "grpc", "detail", "retry_after", "extensions"):
+        assert getattr(remote, name) == getattr(error, name), name
+    assert remote.document("x") == error.document("x")

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from libs.reliability.tests.support import answer_of
 from reliability import context, idempotency
-from reliability.asgi import MAX_BODY, Access, Answer, Call, Endpoint, KeyRule, authenticator, routes
+from reliability.asgi import MAX_BODY, Access, Answer, Call, Endpoint, KeyRule, Perimeter, authenticator, routes
 from reliability.context import Principal
 from reliability.errors import Internal, Problem, Unavailable
 from reliability.health import Readiness
@@ -114,7 +114,7 @@ def issuer() -> Issuer:
 async def client(shop: Shop, issuer: Issuer) -> AsyncIterator[httpx.AsyncClient]:
     """A browser, or anything else."""
     application = Application(shop.table(), authenticate=authenticator(TokenVerifier(issuer.fetch), SITE))
-    edge = application.asgi(Readiness({}), request_seconds=8.0)
+    edge = application.asgi(Readiness({}), request_seconds=8.0, perimeter=Perimeter(SITE))
     transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=SITE) as client:
         yield client
