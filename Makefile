@@ -89,7 +89,7 @@ coverage: $(READY) ## branch coverage of the library by its own tests; fails und
 	@$(BIN)/python -m pytest -q libs/reliability/tests -m "not long" --cov --cov-report=term
 
 fuzz: $(READY) ## the library's properties, Redis and PostgreSQL cut at random moments, for minutes; SEED to repeat
-	@$(BIN)/python -m pytest -q libs/reliability/tests -m long --hypothesis-profile=long $(if $(SEED),--hypothesis-seed=$(SEED))
+	@$(BIN)/python -m pytest -q libs/reliability/tests -m long $(if $(SEED),--hypothesis-seed=$(SEED))
 
 chaos: $(READY) ## the fault suite with invariants
 	@$(BIN)/python -m pytest -q tests/chaos -m "long or not long"
