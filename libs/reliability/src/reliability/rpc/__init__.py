@@ -1,10 +1,11 @@
 """gRPC between services: mutual TLS, access rules from the proto, deadlines, correlation and errors that cross."""
 
 from reliability.rpc.audit import audit_log
-from reliability.rpc.client import IDEMPOTENCY_KEY, Tls, channel, invoke
+from reliability.rpc.client import IDEMPOTENCY_KEY, channel, invoke
 from reliability.rpc.keys import key_set
 from reliability.rpc.revocations import revocation_list
 from reliability.rpc.server import EVERYBODY, REPLAYED, Edge, build_server
+from reliability.rpc.tls import Tls
 
 __all__ = [
     "EVERYBODY",

@@ -4,10 +4,8 @@ import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeVar
 
-import grpc
 import grpc.aio
 from opentelemetry.trace import SpanKind
 
@@ -17,21 +15,14 @@ from reliability.cancellation import being_cancelled
 from reliability.context import correlation_id, request_id
 from reliability.errors import Unavailable
 from reliability.retry import PREVIOUS_ATTEMPTS, RetryBudget, previous_attempts, retry
+from reliability.rpc.channel import RenewingChannel
 from reliability.rpc.status import from_call
+from reliability.rpc.tls import Tls
 
-__all__ = ["IDEMPOTENCY_KEY", "Tls", "channel", "invoke"]
+__all__ = ["IDEMPOTENCY_KEY", "channel", "invoke"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    # The default backoff grows to two minutes: a restarted peer must be found again at once.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.enable_retries", 0),
-)
 
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 """The metadata a client's key travels in: the HTTP header's name, as gRPC writes names."""
@@ -40,28 +31,9 @@ _BACKOFF_BASE: Final = 0.5
 _BACKOFF_CAP: Final = 2.0
 
 
-class Tls:
-    """Files of this service's identity: CA, certificate chain and key, all PEM."""
-
-    def __init__(self, ca: Path, certificate: Path, key: Path) -> None:
-        self.ca, self.certificate, self.key = ca, certificate, key
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """For calling others."""
-        return grpc.ssl_channel_credentials(
-            self.ca.read_bytes(), private_key=self.key.read_bytes(), certificate_chain=self.certificate.read_bytes()
-        )
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """For being called: a peer without a certificate of the CA is refused in the handshake."""
-        return grpc.ssl_server_credentials(
-            [(self.key.read_bytes(), self.certificate.read_bytes())], self.ca.read_bytes(), require_client_auth=True
-        )
-
-
 def channel(address: str, tls: Tls) -> grpc.aio.Channel:
     """A channel to `host:port`. Create it in the process that uses it: channels do not survive a fork."""
-    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=_OPTIONS)
+    return RenewingChannel(address, tls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from reliability.errors import Internal, PermissionDenied, Problem
 from reliability.fingerprint import fingerprint
 from reliability.logging import get_logger
 from reliability.retry import PREVIOUS_ATTEMPTS, parse_attempts, previous_attempts_scope
-from reliability.rpc.client import IDEMPOTENCY_KEY, Tls
+from reliability.rpc.client import IDEMPOTENCY_KEY
 from reliability.rpc.status import DETAILS, pushback, to_status
+from reliability.rpc.tls import Tls
 
 __all__ = ["EVERYBODY", "REPLAYED", "Edge", "build_server"]
 
@@ -35,6 +36,12 @@ EVERYBODY = "*"
 REPLAYED = "idempotent-replayed"
 """The trailer of an answer that was given before."""
 _SHORT = 200  # for people with grpcurl; the whole detail is in the status details
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    # A connection shows its certificate once: after an hour it is asked to come again, and ends what it has begun.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+)
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 _log = get_logger(__name__)
@@ -59,7 +66,7 @@ def build_server(
     Raises `ValueError` for an RPC that does not say who may call it.
     """
     rules = _rules(services, access)
-    server = grpc.aio.server(interceptors=[Edge(rules, bulkhead=bulkhead)], options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(interceptors=[Edge(rules, bulkhead=bulkhead)], options=_OPTIONS)
     for add in services.values():
         add(server)
     checks = health.aio.HealthServicer()
