@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from reliability.asgi import SECURITY_HEADERS
 from services.gateway.render import InvalidEnvironment, render
 
 HOST = "127.0.0.1"
@@ -156,6 +157,7 @@ class Upstream:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         body, status = json.dumps({"service": self.name, "bytes": len(request.body)}).encode(), 200
+        own = ""
         if request.target == "/v1/traces":
             self._keep(request.body)
         elif request.target != "/readyz":
@@ -167,9 +169,11 @@ class Upstream:
                     return False
                 case ["unavailable"]:
                     status = 503
+                case ["page"]:
+                    own = "content-security-policy: default-src 'self'\r\n"
         head = (
             f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\nx-correlation-id: forged-by-service\r\n"
-            "content-type: application/json\r\n\r\n"
+            f"content-type: application/json\r\n{own}\r\n"
         )
         writer.write(head.encode() + body)
         await writer.drain()
@@ -289,7 +293,10 @@ def gateway(running: Gateway) -> Gateway:
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
-    """RFC 9457, with our members."""
+    """RFC 9457, with our members, and with the security headers that services give: each once."""
+    assert {name: answer.headers.get_list(name) for name, _ in SECURITY_HEADERS} == {
+        name: [value] for name, value in SECURITY_HEADERS
+    }
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     problem = answer.json()
     assert set(problem) == {"type", "title", "status", "detail", "code", "correlation_id"}
@@ -426,6 +433,14 @@ async def test_a_service_keeps_its_own_errors(gateway: Gateway) -> None:
     assert len(gateway.upstreams["orders"].requests) == 1
 
 
+async def test_a_page_keeps_a_policy_of_its_own(gateway: Gateway) -> None:
+    """The gateway adds the security headers that a service has not sent, and replaces none."""
+    plain, page = [await gateway.client.get("/api/docs", headers={"X-Test": test}) for test in ("", "page")]
+    assert plain.headers["content-security-policy"] == dict(SECURITY_HEADERS)["content-security-policy"]
+    assert page.headers.get_list("content-security-policy") == ["default-src 'self'"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [
@@ -448,6 +463,8 @@ async def test_requests_refused_before_they_are_whole(gateway: Gateway, data: by
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (status, code)
     assert f"x-correlation-id: {problem['correlation_id']}" in lines
+    for name, value in SECURITY_HEADERS:
+        assert [line for line in lines if line.startswith(f"{name}:")] == [f"{name}: {value}".lower()]
     assert not gateway.upstreams["orders"].requests
 
 
