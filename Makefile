@@ -10,7 +10,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser up down status logs check format generate verify lock bench bench-reliability coverage fuzz chaos trace clean
+.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-reliability coverage fuzz chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,13 +51,14 @@ logs: $(READY) ## follow the logs; SERVICE=orders, CORRELATION=id to narrow
 trace: $(READY) ## the tree of one correlation or trace id: make trace ID=...
 	@$(BIN)/python tools/trace.py "$(ID)"
 
-check: $(READY) ## format, lint, types, import contracts, protos, generated code, manifests
+check: $(READY) ## format, lint, types, import contracts, protos, security, generated code, manifests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
 	@cd proto && ../$(BIN)/buf format --diff --exit-code && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
-	@$(MAKE) --no-print-directory verify
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive services libs/reliability/src deploy sandbox tools
+	@$(MAKE) --no-print-directory verify audit
 	@$(BIN)/python -m pytest -q tests/manifests
 
 format: $(READY) ## format the code
@@ -72,6 +73,9 @@ generate: $(READY) ## generate proto/gen and the OpenAPI document
 verify: $(READY) ## fail when generated code is not current
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
 	@$(BIN)/python tools/openapi.py --check
+
+audit: $(READY) ## known holes in locked packages; AUDIT=required fails where nobody can be asked
+	@$(BIN)/python tools/audit.py
 
 lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -o requirements.lock requirements.in

@@ -71,8 +71,8 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
-    audit.deliver(runtime.worker, database, log)
-    servicer = NotificationsServicer(mail, campaigns, ContactService(database))
+    audit.deliver(worker, database, log)
+    servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(
         rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
