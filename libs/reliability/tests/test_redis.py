@@ -1,14 +1,21 @@
 """A Redis that fails or hangs costs a few calls their time, not all, and is used again soon after it is back."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 from redis.exceptions import ResponseError
 
 from libs.reliability.tests.support import DistantCache, eventually
 from reliability.circuit_breaker import State
 from reliability.deadline import deadline_scope
+from reliability.ids import new_id
+from reliability.rate_limit import LOGIN, RateLimiter
 from reliability.redis import BREAKER, CONNECTIONS, Cache, CacheUnavailable
+
+if TYPE_CHECKING:
+    from conftest import Servers
 
 
 async def ping(cache: Cache) -> None:
@@ -159,3 +166,17 @@ async def test_every_failure_of_one_cache_is_its_own(distant_cache: DistantCache
     await break_it(distant_cache)
     await ping(distant_cache.near)
     assert distant_cache.near.breaker.state is State.CLOSED
+
+
+def test_the_shared_connection_works_on_the_loop_that_services_run_on(servers: "Servers") -> None:
+    """uvloop, whose transports are no subclass of asyncio's: a limit is counted there too."""
+
+    async def count() -> dict[str, str]:
+        cache = Cache(servers.endpoints.redis)
+        try:
+            return await RateLimiter(cache).check([(LOGIN, new_id())])
+        finally:
+            await cache.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(count())["RateLimit"].startswith('"login";r=4')
