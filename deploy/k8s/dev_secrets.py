@@ -68,7 +68,7 @@ def _own(service: str, secrets: Secrets) -> dict[str, str]:
         case "payments-webhooks":
             return {"STRIPE_API_KEY": secrets.stripe_api_key, "STRIPE_WEBHOOK_SECRET": secrets.stripe_webhook_secret}
         case "notifications":
-            return {"MAIL_URL": _MAILBOX}
+            return {"MAIL_URL": _MAILBOX, "LINK_SECRET": secrets.link_secret}
         case "accounts":
             return {
                 "ACCOUNTS_SECRET": secrets.accounts_secret,

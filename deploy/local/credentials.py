@@ -39,6 +39,7 @@ class Secrets:
     redis_password: str = field(default_factory=_token)
     cart_secret: str = field(default_factory=_token)
     accounts_secret: str = field(default_factory=_token)
+    link_secret: str = field(default_factory=_token)
     stripe_api_key: str = field(default_factory=_stripe_key)
     stripe_webhook_secret: str = field(default_factory=_webhook_secret)
     staff_password: str = field(default_factory=_token)

@@ -248,6 +248,8 @@ class Site:
                 return {
                     "MAIL_URL": self.external.mail_url or f"smtp://{HOST}:{self.ports.of('mailbox SMTP')}",
                     "MAIL_FROM": self.environment.get("MAIL_FROM", "Holdfast <shop@holdfast.example>"),
+                    "MAIL_STAFF": STAFF_EMAIL,
+                    "LINK_SECRET": self.secrets.link_secret,
                 }
             case "accounts":
                 return {

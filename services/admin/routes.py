@@ -11,7 +11,9 @@ __all__ = ["NOTIFICATIONS", "PAYMENTS", "TABLE"]
 NOTIFICATIONS: Final = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
 PAYMENTS: Final = payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]
 _CAMPAIGNS: Final = "/api/admin/email-campaigns"
+_EMAILS: Final = "/api/admin/emails"
 _ID: Final = "campaign_id"
+_EMAIL: Final = "email_id"
 _CALL: Final = NOTIFICATIONS.methods_by_name
 
 _PAID: Final = PAYMENTS.methods_by_name
@@ -21,7 +23,21 @@ _WEBHOOK: Final = "webhook_id"
 TABLE: Final = (
     RpcRoute("POST", _CAMPAIGNS, "campaigns", _CALL["CreateCampaign"], status=201, id_field=_ID),
     RpcRoute("POST", f"{_CAMPAIGNS}/send", "campaigns", _CALL["SendCampaign"], status=202, id_field=_ID, once=60),
+    RpcRoute("GET", _CAMPAIGNS, "campaigns", _CALL["ListCampaigns"]),
+    RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}", "campaigns", _CALL["GetCampaign"], id_field=_ID),
+    RpcRoute("PATCH", f"{_CAMPAIGNS}/{{id}}", "campaigns", _CALL["UpdateCampaign"], id_field=_ID),
+    RpcRoute("DELETE", f"{_CAMPAIGNS}/{{id}}", "campaigns", _CALL["DeleteCampaign"], id_field=_ID),
+    RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/test", "campaigns", _CALL["TestCampaign"], status=202, id_field=_ID, once=5),
+    RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/pause", "campaigns", _CALL["PauseCampaign"], id_field=_ID),
+    RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/resume", "campaigns", _CALL["ResumeCampaign"], id_field=_ID),
+    RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/cancel", "campaigns", _CALL["CancelCampaign"], id_field=_ID),
     RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}/stats", "campaigns", _CALL["GetCampaignStats"], id_field=_ID),
+    RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}/preview", "campaigns", _CALL["PreviewCampaign"], id_field=_ID),
+    RpcRoute("GET", "/api/admin/email-templates", "campaigns", _CALL["ListTemplates"]),
+    RpcRoute("GET", "/api/admin/email-templates/{name}/preview", "campaigns", _CALL["PreviewTemplate"]),
+    RpcRoute("GET", _EMAILS, "campaigns", _CALL["ListEmails"]),
+    RpcRoute("POST", f"{_EMAILS}/{{id}}/retry", "campaigns", _CALL["RetryEmail"], id_field=_EMAIL),
+    RpcRoute("POST", f"{_EMAILS}/{{id}}/discard", "campaigns", _CALL["DiscardEmail"], id_field=_EMAIL),
     RpcRoute("GET", _WEBHOOKS, "operations", _PAID["ListWebhooks"]),
     RpcRoute("GET", f"{_WEBHOOKS}/{{id}}", "operations", _PAID["GetWebhook"], id_field=_WEBHOOK),
     RpcRoute("POST", f"{_WEBHOOKS}/{{id}}/replay", "operations", _PAID["ReplayWebhook"], status=202, id_field=_WEBHOOK),

@@ -8,11 +8,18 @@ from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.rate_limit import RateLimiter
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.notifications.campaigns import jobs as campaign_jobs
+from services.notifications.campaigns.pace import Pace
+from services.notifications.campaigns.sending import WINDOW, CampaignSender
 from services.notifications.campaigns.service import CampaignService
+from services.notifications.consent import jobs as consent_jobs
+from services.notifications.consent import routes as consent_routes
+from services.notifications.consent.service import ConsentService
+from services.notifications.consent.tokens import Links
 from services.notifications.contacts.service import ContactService
 from services.notifications.mail import jobs as mail_jobs
 from services.notifications.mail.connections import SmtpServer
@@ -41,28 +48,27 @@ def build(runtime: Runtime[NotificationsSettings]) -> Application:
 
 def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Application:
     """Notifications over any mailer."""
-    settings, database, templates = runtime.settings, runtime.database, Templates()
+    settings, database, templates, worker = runtime.settings, runtime.database, Templates(), runtime.worker
     sender = parseaddr(settings.mail_from)[1]
-    domain = sender.rpartition("@")[2]
+    domain, retry_seconds, lanes = sender.rpartition("@")[2], settings.mail_retry_seconds, settings.campaign_lanes
+    links = Links(settings.link_secret.get_secret_value(), settings.public_url)
     mail = MailService(
         database,
         templates,
         mailer,
         domain=domain,
         staff=settings.mail_staff or sender,
-        retry_seconds=settings.mail_retry_seconds,
+        retry_seconds=retry_seconds,
+        links=links,
     )
-    campaigns = CampaignService(
-        database,
-        templates,
-        mailer,
-        domain=domain,
-        retry_seconds=settings.mail_retry_seconds,
-        batch_size=settings.campaign_batch,
-        lanes=settings.campaign_lanes,
-    )
-    mail_jobs.register(runtime.worker, mail)
-    campaign_jobs.register(runtime.worker, campaigns)
+    batch_size = mailer.batches.size if mailer.batches else settings.campaign_batch
+    pace = Pace(RateLimiter(runtime.cache), per_second=settings.campaign_rate, burst=max(batch_size, WINDOW))
+    campaigns = CampaignService(database, templates, mail, domain=domain, batch_size=batch_size, lanes=lanes)
+    sending = CampaignSender(database, mailer, links, pace, retry_seconds=retry_seconds, lanes=lanes)
+    consent = ConsentService(database, mail, links)
+    mail_jobs.register(worker, mail)
+    campaign_jobs.register(worker, campaigns, sending)
+    consent_jobs.register(worker, consent, database)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     ended = rpc.revocation_list(
@@ -75,6 +81,7 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(
+        endpoints=consent_routes.endpoints(consent, settings.webhook_secrets),
         rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
         authenticate=authenticator(verifier, settings.public_url),
     )

@@ -1,13 +1,21 @@
 """The error tree of notifications.
 
-NotFound 404 ── NoSuchCampaign, NoSuchEmail
+NotFound 404 ── NoSuchCampaign, NoSuchEmail, NoSuchToken
 Conflict 409 ── NotSendable, NothingToRetry
 Unprocessable 422 ── UnknownTemplate, EmptyAudience
 """
 
 from reliability.errors import Conflict, NotFound, Unprocessable
 
-__all__ = ["EmptyAudience", "NoSuchCampaign", "NoSuchEmail", "NotSendable", "NothingToRetry", "UnknownTemplate"]
+__all__ = [
+    "EmptyAudience",
+    "NoSuchCampaign",
+    "NoSuchEmail",
+    "NoSuchToken",
+    "NotSendable",
+    "NothingToRetry",
+    "UnknownTemplate",
+]
 
 
 class NoSuchCampaign(NotFound):
@@ -28,10 +36,16 @@ class NothingToRetry(Conflict):
     code, title, grpc = "nothing_to_retry", "This mail has not failed", "FAILED_PRECONDITION"
 
 
-class NotSendable(Conflict):
-    """Only a draft can be sent, and only once."""
+class NoSuchToken(NotFound):
+    """The link was not made by us, or its time is over."""
 
-    code, title, grpc = "not_sendable", "This campaign is not a draft any more", "FAILED_PRECONDITION"
+    code, title = "token_not_found", "This link does not work"
+
+
+class NotSendable(Conflict):
+    """The campaign's status does not allow this; only a draft can be sent, and only once."""
+
+    code, title, grpc = "not_sendable", "The campaign's status does not allow this", "FAILED_PRECONDITION"
 
 
 class UnknownTemplate(Unprocessable):

@@ -4,20 +4,29 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reliability.errors import FieldError, ValidationFailed
 
 __all__ = [
     "Address",
+    "Amount",
+    "AudienceFilter",
+    "CampaignChange",
     "CampaignDraft",
     "CustomerChange",
+    "CustomerErasure",
+    "EmailPage",
     "Line",
     "MailRequest",
+    "MailTo",
+    "OrderPaid",
+    "OrderRefund",
+    "Page",
     "check_address",
     "check_line",
     "checked",
@@ -91,10 +100,56 @@ class CustomerChange(_Request):
     changed_at: datetime
 
 
-class AudienceFilter(_Request):
-    """Who gets a campaign."""
+class CustomerErasure(_Request):
+    """`RecordCustomerErased`."""
 
-    all: Literal[True]
+    customer_id: UUID
+    email: Address
+
+
+class Amount(_Request):
+    """An amount in integer minor units."""
+
+    amount: int = Field(ge=0, le=10**15)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+class OrderPaid(_Request):
+    """`RecordOrderPaid`."""
+
+    order_id: UUID
+    customer_id: UUID | None = None
+    email: Address
+    total: Amount
+    product_ids: list[Line] = Field(max_length=500)
+    paid_at: datetime
+
+
+class OrderRefund(_Request):
+    """`RecordOrderRefunded`."""
+
+    order_id: UUID
+    refunded: Amount
+
+
+class AudienceFilter(_Request):
+    """Who gets a campaign: everybody, or those whom every given filter lets through."""
+
+    all: bool = False
+    bought_product_ids: list[Line] = Field(default=[], max_length=100)
+    spent_over: Amount | None = None
+    inactive_days: int | None = Field(default=None, ge=1, le=3650)
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        filtered = bool(self.bought_product_ids) or self.spent_over is not None or self.inactive_days is not None
+        if self.all == filtered:
+            raise ValueError("give all, or at least one of bought_product_ids, spent_over, inactive_days")
+        return self
+
+
+Html = Annotated[str, AfterValidator(_check_html), Field(min_length=1, max_length=_MAX_HTML)]
+TemplateName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class CampaignDraft(_Request):
@@ -102,10 +157,40 @@ class CampaignDraft(_Request):
 
     name: Line = Field(min_length=1)
     subject: Line = Field(min_length=1)
-    template: str | None = Field(default=None, min_length=1, max_length=64)
-    html: Annotated[str, AfterValidator(_check_html), Field(min_length=1, max_length=_MAX_HTML)] | None = None
+    template: TemplateName | None = None
+    html: Html | None = None
     audience: AudienceFilter
     staff_id: Line = Field(min_length=1)
+
+
+class CampaignChange(_Request):
+    """`UpdateCampaign`: what is not given stays."""
+
+    name: Annotated[Line, Field(min_length=1)] | None = None
+    subject: Annotated[Line, Field(min_length=1)] | None = None
+    template: TemplateName | None = None
+    html: Html | None = None
+    audience: AudienceFilter | None = None
+
+
+class MailTo(_Request):
+    """Where a test goes."""
+
+    to: Address
+
+
+class Page(_Request):
+    """Which part of a list."""
+
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: str | None = Field(default=None, max_length=64)
+
+
+class EmailPage(Page):
+    """Which mails."""
+
+    state: Literal["queued", "sending", "sent", "retrying", "failed", "unknown", "suppressed"] | None = None
+    to: Address | None = None
 
 
 def checked(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:

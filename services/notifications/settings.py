@@ -4,7 +4,7 @@ from email.utils import parseaddr
 from ipaddress import ip_address
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, UrlConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, UrlConstraints, model_validator
 from pydantic_core import Url
 
 from reliability.settings import ServiceSettings
@@ -40,6 +40,18 @@ class NotificationsSettings(ServiceSettings):
     campaign_batch: int = Field(default=50, ge=1, le=1000)
     # How many batches of one campaign are queued or running at once: the rest of the worker is for other mail.
     campaign_lanes: int = Field(default=2, ge=1, le=32)
+    # Mails a second, all workers together.
+    campaign_rate: int = Field(default=200, ge=1, le=10_000)
+    # Signs the links in mails: as long as it is kept, every link ever sent works.
+    link_secret: SecretStr = Field(min_length=32)
+    # The mail provider's, separated by commas while one is rotated; without any no webhook is believed.
+    mail_webhook_secret: SecretStr | None = None
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Each of `mail_webhook_secret`."""
+        given = self.mail_webhook_secret.get_secret_value() if self.mail_webhook_secret else ""
+        return tuple(secret.strip() for secret in given.split(",") if secret.strip())
 
     @model_validator(mode="after")
     def _no_password_in_the_clear(self) -> Self:

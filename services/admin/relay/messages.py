@@ -3,7 +3,7 @@
 protobuf's own JSON form is not ours: it writes 64-bit numbers as strings and names in camel case.
 
 What a client must send follows from the proto: a plain field must be there, an `optional` or repeated one may be
-left out, and of a `oneof` exactly one is given.
+left out and a boolean too, which is false then, and of a `oneof` exactly one is given.
 """
 
 from collections.abc import Collection, Mapping
@@ -70,6 +70,8 @@ def _field(field: Any, *, strict: bool) -> tuple[Any, Any]:
         return list[kind], []
     if field.containing_oneof is not None:  # a real choice, or the one-armed kind that `optional` is
         return kind | None, None
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return kind, False
     return kind, ...
 
 

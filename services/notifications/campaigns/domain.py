@@ -1,6 +1,9 @@
 """What a campaign is.
 
-campaign:   draft ──send──> sending ──last recipient settled──> finished
+campaign:   draft ──send──> sending <──resume── paused      draft ──send at──> scheduled ──its time──> sending
+                           │ │ └──────pause─────^
+                           │ └──last recipient settled──> finished
+                           └──cancel, also from scheduled and paused──> cancelled
 recipient:  queued ──claim──> sending ──accepted──> sent
             ^  │                │ ├── refused, out of attempts ──> failed
             │  │                │ ├── interrupted ──> unknown (a late answer may still make it sent or failed)
@@ -22,10 +25,12 @@ __all__ = [
     "Batch",
     "Body",
     "CampaignStatus",
+    "Chunk",
     "Draft",
     "Frozen",
     "Recipient",
     "RecipientState",
+    "Shipment",
     "Started",
     "Stats",
     "cut",
@@ -38,8 +43,11 @@ class CampaignStatus(StrEnum):
     """Where a campaign is."""
 
     DRAFT = "draft"
+    SCHEDULED = "scheduled"
     SENDING = "sending"
+    PAUSED = "paused"
     FINISHED = "finished"
+    CANCELLED = "cancelled"
 
 
 class RecipientState(StrEnum):
@@ -98,11 +106,33 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A campaign whose recipients are frozen."""
+    """A campaign that was sent: its recipients are frozen, or being frozen, or it waits for its time."""
 
     id: str
+    status: CampaignStatus
     recipients: int
-    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of an audience that was frozen; `last` when there is no other."""
+
+    recipients: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Recipients whose mails go out as one request, stored before it does.
+
+    `fresh` is one nobody has tried to send: what is not, the provider may have accepted unseen.
+    """
+
+    id: str
+    packed: bytes
+    age: float
+    recipients: "tuple[Recipient, ...]"
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +164,11 @@ class Frozen:
     correlation_id: str
     started_at: datetime
     batches: int
+    status: CampaignStatus
 
-    def message(self, recipient: Recipient, greeting: str) -> Message:
+    def message(self, recipient: Recipient, greeting: str, unsubscribe: str) -> Message:
         """One recipient's mail."""
-        html_part, text = self.body.fill({"greeting": greeting})
+        html_part, text = self.body.fill({"greeting": greeting, "unsubscribe": unsubscribe})
         return Message(
             to=recipient.email,
             name=recipient.name,
@@ -145,12 +176,13 @@ class Frozen:
             message_id=recipient.message_id,
             correlation_id=self.correlation_id,
             date=self.started_at,
+            unsubscribe=unsubscribe,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Recipients by state; the states add up to `recipients`."""
+    """Recipients by state; the states add up to `recipients`. `cancelled` are those still queued at the end."""
 
     status: CampaignStatus
     recipients: int
@@ -159,6 +191,7 @@ class Stats:
     failed: int
     unknown: int
     suppressed: int
+    cancelled: int
 
 
 def state_after(recipient: Recipient, outcome: Outcome) -> RecipientState:

@@ -1,54 +1,33 @@
-"""Drafting, starting and sending campaigns.
+"""Drafting, starting, stopping and looking at campaigns."""
 
-A campaign's batches run in a few lanes: batch n, when it is through, enqueues batch n + lanes. So a large
-campaign never fills the queue, and a mail that somebody waits for passes between two batches.
-"""
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
-import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
-
-from reliability import audit, idempotency, jobs, telemetry
-from reliability.cancellation import uninterrupted
+from reliability import audit, idempotency, jobs
 from reliability.context import correlation_id
-from reliability.crash_points import crash_point
-from reliability.errors import FieldError, Unavailable, ValidationFailed
+from reliability.errors import FieldError, ValidationFailed
 from reliability.ids import is_id, new_id
-from reliability.jobs import Job, NewJob, Snooze
+from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
-from reliability.retry import retry
 from services.notifications.campaigns import repository
-from services.notifications.campaigns.domain import (
-    Batch,
-    Body,
-    Draft,
-    Frozen,
-    Recipient,
-    Started,
-    Stats,
-    cut,
-    slot,
-    state_after,
-)
-from services.notifications.campaigns.repository import Delivery
+from services.notifications.campaigns.domain import Body, CampaignStatus, Draft, Started, Stats, cut, slot
+from services.notifications.campaigns.sending import enqueue_batches
 from services.notifications.errors import EmptyAudience, NoSuchCampaign, NotSendable
-from services.notifications.mail import metrics
-from services.notifications.mail.backoff import seconds_until_next
-from services.notifications.mail.domain import Category, Outcome, Verdict
-from services.notifications.mail.mailer import Mailer
+from services.notifications.mail.domain import Rendered
+from services.notifications.mail.service import MailService
 from services.notifications.mail.templates import Templates, greet
-from services.notifications.schemas import CampaignDraft
+from services.notifications.schemas import AudienceFilter, CampaignChange, CampaignDraft
 
-__all__ = ["SEND_BATCH", "CampaignService"]
+__all__ = ["FREEZE", "START", "CampaignService"]
 
 A = TypeVar("A")
 
-SEND_BATCH: Final = "send_campaign_batch"
-# Mails of one batch that are on their way at once: as many become unknown when the process is killed.
-WINDOW: Final = 5
-_AWAY_SECONDS: Final = 10.0
-_INTERRUPTED: Final = "the worker stopped while the mail was on its way"
+START: Final = "start_campaign"
+FREEZE: Final = "freeze_campaign"
+# Contacts looked at in one transaction: a second or two of work, well within the database's deadline.
+STRETCH: Final = 20_000
 
 _log = get_logger(__name__)
 
@@ -60,37 +39,27 @@ class CampaignService:
         self,
         database: Database,
         templates: Templates,
-        mailer: Mailer,
+        mail: MailService,
         *,
         domain: str,
-        retry_seconds: float,
         batch_size: int,
         lanes: int,
+        stretch: int = STRETCH,
     ) -> None:
         self._database = database
         self._templates = templates
-        self._mailer = mailer
+        self._mail = mail
         self._domain = domain
-        self._retry_seconds = retry_seconds
         self._batch_size = batch_size
         self._lanes = lanes
+        self._stretch = stretch
 
     async def create(self, draft: CampaignDraft, answer: Callable[[str], A]) -> A:
         """Renders and stores a draft, once per key; its id as the edge answers it.
 
         Raises `UnknownTemplate`, `ValidationFailed`.
         """
-        if (draft.template is None) == (draft.html is None):
-            raise ValidationFailed([FieldError("/template", "give either a template or html")])
-        stored = Draft(
-            name=draft.name,
-            subject=draft.subject,
-            template=draft.template,
-            html=draft.html,
-            body=self._render(draft),
-            audience=draft.audience.model_dump(),
-            staff_id=draft.staff_id,
-        )
+        stored = self._draft(draft)
         async with self._database.transaction("draft campaign") as connection:
             claim = await idempotency.claim(connection, draft.staff_id)
             campaign_id = await repository.insert(connection, stored)
@@ -99,8 +68,48 @@ class CampaignService:
             await claim.store(connection, 200, answered)
         return answered
 
-    async def send(self, campaign_id: str, staff_id: str, answer: Callable[[Started], A]) -> A:
-        """Starts a draft: its recipients are frozen and its first batches queued, or nothing happens.
+    async def update(self, campaign_id: str, change: CampaignChange, staff_id: str) -> None:
+        """Changes a draft. Raises `NoSuchCampaign`, `NotSendable`, `UnknownTemplate`, `ValidationFailed`."""
+        async with self._database.transaction("change campaign") as connection:
+            draft = self._draft(_changed(await _existing(connection, campaign_id), change))
+            if not await repository.update(connection, campaign_id, draft):
+                raise await _why_not(connection, campaign_id)
+            await audit.record(connection, staff_id, "campaign.changed", campaign_id)
+
+    async def delete(self, campaign_id: str, staff_id: str) -> None:
+        """Deletes a draft. Raises `NoSuchCampaign`, `NotSendable`."""
+        async with self._database.transaction("delete campaign") as connection:
+            if not await repository.delete(connection, _known(campaign_id)):
+                raise await _why_not(connection, campaign_id)
+            await audit.record(connection, staff_id, "campaign.deleted", campaign_id)
+
+    async def get(self, campaign_id: str) -> Any:
+        """A campaign's row. Raises `NoSuchCampaign`."""
+        async with self._database.connection() as connection:
+            return await _existing(connection, campaign_id)
+
+    async def listed(self, before: str | None, limit: int) -> list[Any]:
+        """A page of campaigns, newest first."""
+        if before is not None and not is_id(before):
+            return []
+        async with self._database.connection() as connection:
+            return await repository.listed(connection, before, limit)
+
+    async def preview(self, campaign_id: str) -> Rendered:
+        """The mail as somebody would get it. Raises `NoSuchCampaign`."""
+        return _preview(await self.get(campaign_id), "Ada Lovelace")
+
+    async def test(self, campaign_id: str, to: str, staff_id: str) -> str:
+        """Sends the mail to one address; nobody is counted. Raises `NoSuchCampaign`."""
+        async with self._database.transaction("test campaign") as connection:
+            content = _preview(await _existing(connection, campaign_id), "")
+            email_id = await self._mail.accept_rendered(connection, f"campaign-test:{new_id()}", to, content)
+            await audit.record(connection, staff_id, "campaign.tested", campaign_id)
+            assert email_id is not None  # a new id is nobody's key
+            return email_id
+
+    async def send(self, campaign_id: str, staff_id: str, at: datetime | None, answer: Callable[[Started], A]) -> A:
+        """Starts a draft now, or lets it start later. Its recipients are frozen at the start, or nothing happens.
 
         What was started comes as the edge answers it: who sends under the same key again is told so again, and
         not that the campaign is no draft any more. Raises `NoSuchCampaign`, `NotSendable`, `EmptyAudience`.
@@ -108,132 +117,151 @@ class CampaignService:
         _known(campaign_id)
         async with self._database.transaction("start campaign") as connection:
             claim = await idempotency.claim(connection, staff_id)
-            if not await repository.start(connection, campaign_id, staff_id, correlation_id()):
-                raise await _why_not(connection, campaign_id)
-            recipients, batches = await repository.freeze(connection, campaign_id, self._batch_size, self._domain)
-            if not recipients:
-                message = "Nobody who agreed to marketing is left to send it to; the campaign stays a draft."
-                raise EmptyAudience(message)
-            await _enqueue(connection, campaign_id, range(min(self._lanes, batches)))
-            await audit.record(connection, staff_id, "campaign.sent", campaign_id, recipients=recipients)
-            answered = answer(Started(campaign_id, recipients, batches))
+            if at is not None and at > datetime.now(UTC):
+                started = await self._schedule(connection, campaign_id, staff_id, at)
+            else:
+                started = await self._start(connection, campaign_id, staff_id, CampaignStatus.DRAFT)
+                if not started.recipients:
+                    message = "Nobody who agreed to marketing is left to send it to; the campaign stays a draft."
+                    raise EmptyAudience(message)
+                await audit.record(connection, staff_id, "campaign.sent", campaign_id, recipients=started.recipients)
+            answered = answer(started)
             await claim.store(connection, 200, answered)
         return answered
 
+    async def start_scheduled(self, job: Job, campaign_id: str) -> None:
+        """Starts a campaign whose time has come, unless it was cancelled. With nobody to send to it is over at once."""
+        async with self._database.transaction("start scheduled campaign") as connection:
+            status = await repository.status(connection, campaign_id)
+            if status is CampaignStatus.SCHEDULED:
+                await self._start(connection, campaign_id, "", CampaignStatus.SCHEDULED)
+                await repository.finish(connection, campaign_id)
+            await job.complete(connection)
+
+    async def freeze_on(self, job: Job, campaign_id: str) -> None:
+        """Freezes the rest of a large audience, a stretch in a transaction; a run that died is gone on with."""
+        while True:
+            async with self._database.transaction("freeze audience") as connection:
+                if await self._freeze(connection, campaign_id):
+                    await repository.finish(connection, campaign_id)
+                    await job.complete(connection)
+                    return
+
+    async def pause(self, campaign_id: str, staff_id: str) -> None:
+        """Lets no further mail go out. Raises `NoSuchCampaign`, `NotSendable`."""
+        await self._move(campaign_id, CampaignStatus.PAUSED, staff_id, "campaign.paused")
+
+    async def resume(self, campaign_id: str, staff_id: str) -> None:
+        """Goes on with a paused campaign. Raises `NoSuchCampaign`, `NotSendable`."""
+        await self._move(campaign_id, CampaignStatus.SENDING, staff_id, "campaign.resumed")
+
+    async def cancel(self, campaign_id: str, staff_id: str) -> None:
+        """Ends a campaign that is not over yet. Raises `NoSuchCampaign`, `NotSendable`."""
+        await self._move(campaign_id, CampaignStatus.CANCELLED, staff_id, "campaign.cancelled")
+
     async def stats(self, campaign_id: str) -> Stats:
         """How far a campaign has come. Raises `NoSuchCampaign`."""
-        _known(campaign_id)
         async with self._database.connection() as connection:
-            found = await repository.stats(connection, campaign_id)
+            found = await repository.stats(connection, _known(campaign_id))
         if found is None:
             raise NoSuchCampaign
         return found
 
-    async def send_batch(self, job: Job, batch: Batch) -> None:
-        """Sends what a batch has to send now. Raises `Snooze` when some of it has to wait."""
-        campaign = await self._begin(job, batch)
-        if campaign is None:
-            return
-        # A drain stops between two windows, so that no mail that went out is left unaccounted for.
-        while await uninterrupted(self._window(batch, campaign)):
-            pass
-        await self._end(job, batch, campaign)
+    async def _schedule(self, connection: Connection, campaign_id: str, staff_id: str, at: datetime) -> Started:
+        if not await repository.schedule(connection, campaign_id, at, staff_id):
+            raise await _why_not(connection, campaign_id)
+        delay = (at - datetime.now(UTC)).total_seconds()
+        await jobs.enqueue(connection, START, {"campaign_id": campaign_id}, unique_key=campaign_id, delay=delay)
+        await audit.record(connection, staff_id, "campaign.scheduled", campaign_id, at=at.isoformat())
+        return Started(campaign_id, CampaignStatus.SCHEDULED, 0)
 
-    async def skip(self, connection: Connection, batch: Batch) -> None:
-        """Lets the lane go on after a batch whose job was parked, in the transaction that parks it."""
-        campaign = await repository.frozen(connection, batch.campaign_id)
-        if campaign is not None:
-            await repository.interrupted(connection, batch, _INTERRUPTED)
-            await self._continue(connection, batch, campaign)
+    async def _start(self, connection: Connection, campaign_id: str, staff_id: str, status: CampaignStatus) -> Started:
+        if not await repository.start(connection, campaign_id, staff_id, correlation_id(), from_status=status):
+            raise await _why_not(connection, campaign_id)
+        if await self._freeze(connection, campaign_id):
+            found = await repository.stats(connection, campaign_id)
+            return Started(campaign_id, CampaignStatus.SENDING, found.recipients if found else 0)
+        await jobs.enqueue(connection, FREEZE, {"campaign_id": campaign_id}, unique_key=campaign_id)
+        return Started(campaign_id, CampaignStatus.SENDING, await repository.count_audience(connection, campaign_id))
+
+    async def _freeze(self, connection: Connection, campaign_id: str) -> bool:
+        """Freezes a stretch; True when it was the last one, and the first batches are queued."""
+        chunk = await repository.freeze(connection, campaign_id, self._batch_size, self._domain, self._stretch)
+        if chunk is not None and not chunk.last:
+            return False
+        campaign = await repository.frozen(connection, campaign_id)
+        if chunk is not None and campaign is not None:
+            await enqueue_batches(connection, campaign_id, range(min(self._lanes, campaign.batches)))
+        return True
+
+    async def _move(self, campaign_id: str, to: CampaignStatus, staff_id: str, action: str) -> None:
+        async with self._database.transaction(action) as connection:
+            if not await repository.move(connection, _known(campaign_id), to):
+                raise await _why_not(connection, campaign_id)
+            await audit.record(connection, staff_id, action, campaign_id)
+        _log.info("campaign_moved", campaign_id=campaign_id, status=to)
+
+    def _draft(self, draft: CampaignDraft) -> Draft:
+        if (draft.template is None) == (draft.html is None):
+            raise ValidationFailed([FieldError("/template", "give either a template or html")])
+        return Draft(
+            name=draft.name,
+            subject=draft.subject,
+            template=draft.template,
+            html=draft.html,
+            body=self._render(draft),
+            audience=draft.audience.model_dump(mode="json"),
+            staff_id=draft.staff_id,
+        )
 
     def _render(self, draft: CampaignDraft) -> Body:
         marker = f"slot-{new_id()}"
         rendered = self._templates.campaign(
-            draft.subject, greeting=slot(marker, "greeting"), template=draft.template, html=draft.html
+            draft.subject,
+            greeting=slot(marker, "greeting"),
+            template=draft.template,
+            html=draft.html,
+            unsubscribe=slot(marker, "unsubscribe"),
         )
         return Body(cut(rendered.html, marker), cut(rendered.text, marker))
 
-    async def _begin(self, job: Job, batch: Batch) -> Frozen | None:
-        """What to send. A recipient found on its way was left so by a run that died: it is unknown from now on."""
-        async with self._database.transaction("begin batch") as connection:
-            campaign = await repository.frozen(connection, batch.campaign_id)
-            if campaign is None:
-                await job.complete(connection)
-                return None
-            if unknown := await repository.interrupted(connection, batch, _INTERRUPTED):
-                _log.warning("sends_interrupted", campaign_id=batch.campaign_id, batch=batch.number, unknown=unknown)
-            return campaign
 
-    async def _window(self, batch: Batch, campaign: Frozen) -> bool:
-        """Claims a few recipients, sends to them, writes down what became of it; False when none was due."""
-        async with self._database.transaction("claim recipients") as connection:
-            looked_at, recipients = await repository.claim(connection, batch, WINDOW)
-        if not recipients:
-            return looked_at > 0
-        with telemetry.span("campaign window", messaging_batch_message_count=len(recipients)):
-            outcomes = await asyncio.gather(*(self._attempt(campaign, recipient) for recipient in recipients))
-        crash_point("campaign.not_noted")
-        deliveries = [self._delivery(*pair) for pair in zip(recipients, outcomes, strict=True)]
-
-        async def record() -> None:
-            async with self._database.transaction("record deliveries") as connection:
-                await repository.record(connection, batch, deliveries)
-
-        # The server has answered and will not say it again: a database that is away for a moment is waited for.
-        await retry(record, retryable=lambda error: isinstance(error, Unavailable), attempts=8)
-        if any(outcome.verdict is Verdict.UNREACHABLE for outcome in outcomes):
-            raise Snooze(_AWAY_SECONDS)
-        return True
-
-    async def _attempt(self, campaign: Frozen, recipient: Recipient) -> Outcome:
-        outcome = await self._mailer.send(campaign.message(recipient, greet(recipient.name)))
-        metrics.attempts.add(1, {"category": Category.MARKETING, "verdict": outcome.verdict})
-        return outcome
-
-    def _delivery(self, recipient: Recipient, outcome: Outcome) -> Delivery:
-        unreached = outcome.verdict is Verdict.UNREACHABLE
-        wait = seconds_until_next(
-            outcome, attempts=recipient.attempt - recipient.unreached, age=0.0, first=self._retry_seconds
-        )
-        return Delivery(recipient, state_after(recipient, outcome), unreached, wait, outcome.detail)
-
-    async def _end(self, job: Job, batch: Batch, campaign: Frozen) -> None:
-        """The lane goes on in any case; the batch is done when every recipient is settled."""
-        async with self._database.transaction("end batch") as connection:
-            await self._continue(connection, batch, campaign)
-            wait = await repository.seconds_to_next(connection, batch)
-            if wait is None:
-                if await repository.finish(connection, batch.campaign_id):
-                    _log.info("campaign_finished", campaign_id=batch.campaign_id)
-                await job.complete(connection)
-        if wait is not None:
-            raise Snooze(wait)
-
-    async def _continue(self, connection: Connection, batch: Batch, campaign: Frozen) -> None:
-        following = batch.number + self._lanes
-        if following < campaign.batches:
-            await _enqueue(connection, batch.campaign_id, [following])
+def _changed(row: Any, change: CampaignChange) -> CampaignDraft:
+    """The draft as it will be: a new template takes the place of HTML, and the other way round."""
+    body = {"template": row["template"], "html": row["html"]}
+    if change.template is not None or change.html is not None:
+        body = {"template": change.template, "html": change.html}
+    return CampaignDraft(
+        name=change.name or row["name"],
+        subject=change.subject or row["subject"],
+        audience=change.audience or AudienceFilter.model_validate(row["audience"]),
+        staff_id=row["created_by"],
+        **body,
+    )
 
 
-def _known(campaign_id: str) -> None:
+def _preview(row: Any, name: str) -> Rendered:
+    words = {"greeting": greet(name), "unsubscribe": "#"}
+    html, text = Body(tuple(row["html_pieces"]), tuple(row["text_pieces"])).fill(words)
+    return Rendered(row["subject"], html, text)
+
+
+def _known(campaign_id: str) -> str:
     if not is_id(campaign_id):
         raise NoSuchCampaign
+    return campaign_id
+
+
+async def _existing(connection: Connection, campaign_id: str) -> Any:
+    row = await repository.get(connection, _known(campaign_id))
+    if row is None:
+        raise NoSuchCampaign
+    return row
 
 
 async def _why_not(connection: Connection, campaign_id: str) -> Exception:
     found = await repository.status(connection, campaign_id)
     if found is None:
         return NoSuchCampaign()
-    message = f"The campaign is {found}; only a draft can be sent."
+    message = f"The campaign is {found}."
     return NotSendable(message)
-
-
-async def _enqueue(connection: Connection, campaign_id: str, batches: Iterable[int]) -> None:
-    """Queues batches, each once for all time: a batch that runs twice does not queue its follower twice."""
-    await jobs.enqueue_many(
-        connection,
-        [
-            NewJob(SEND_BATCH, {"campaign_id": campaign_id, "batch": number}, unique_key=f"{campaign_id}:{number}")
-            for number in batches
-        ],
-    )

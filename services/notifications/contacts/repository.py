@@ -1,33 +1,151 @@
-"""Every statement on the copy of customers."""
+"""Every statement on the copy of customers, what they bought, and what they want to hear of."""
 
 from reliability.postgres import Connection
-from services.notifications.schemas import CustomerChange
+from services.notifications.mail.domain import Topic
+from services.notifications.schemas import CustomerChange, CustomerErasure, OrderPaid, OrderRefund
 
-__all__ = ["consents", "record"]
+__all__ = [
+    "allow",
+    "consents",
+    "decline",
+    "erase",
+    "name_of",
+    "opted_out",
+    "record",
+    "record_paid",
+    "record_refund",
+    "suppress",
+    "takes_mail",
+]
 
-# Events may overtake one another: what was true later wins, whatever arrives last.
+# Events may overtake one another: what was true later wins, whatever arrives last. Accounts' consent is taken over
+# when accounts changed it; a withdrawal that was made here stays.
 _RECORD = """
-INSERT INTO contacts AS known (id, email, name, marketing_consent, changed_at)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO contacts AS known (id, email, name, marketing_consent, account_consent, changed_at, suppressed)
+SELECT $1::uuid, $2::text, $3, $4::boolean, $4, $5, EXISTS (SELECT FROM suppressions WHERE address = lower($2))
+ WHERE NOT EXISTS (SELECT FROM erased_customers WHERE id = $1)
     ON CONFLICT (id) DO UPDATE
-       SET email = excluded.email, name = excluded.name, marketing_consent = excluded.marketing_consent,
-           changed_at = excluded.changed_at
+       SET email = excluded.email, name = excluded.name, changed_at = excluded.changed_at,
+           suppressed = excluded.suppressed OR (known.suppressed AND lower(known.email) = lower(excluded.email)),
+           account_consent = excluded.account_consent,
+           marketing_consent = CASE WHEN known.account_consent IS DISTINCT FROM excluded.account_consent
+                                    THEN excluded.marketing_consent ELSE known.marketing_consent END
      WHERE known.changed_at < excluded.changed_at
+RETURNING marketing_consent
 """
-# Somebody who withdrew under one account has not agreed under another with the same address.
+# Somebody who withdrew under one account has not agreed under another with the same address. Who asked to be told
+# when something is back need not be a customer.
 _CONSENTS = """
-SELECT coalesce(bool_and(marketing_consent AND NOT suppressed), false) FROM contacts WHERE lower(email) = lower($1)
+SELECT NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1))
+   AND NOT EXISTS (SELECT FROM opt_outs WHERE address = lower($1) AND topic = $2)
+   AND ($2 = 'back_in_stock'
+        OR (SELECT coalesce(bool_and(marketing_consent AND NOT suppressed), false)
+              FROM contacts WHERE lower(email) = lower($1)))
+"""
+_DECLINE = "INSERT INTO opt_outs (address, topic) VALUES (lower($1), $2) ON CONFLICT DO NOTHING"
+_ALLOW = "DELETE FROM opt_outs WHERE address = lower($1) AND topic = $2"
+_CONSENT_OF = "UPDATE contacts SET marketing_consent = $2 WHERE lower(email) = lower($1) AND marketing_consent <> $2"
+_SUPPRESS = """
+INSERT INTO suppressions AS known (address, reason) VALUES (lower($1), $2)
+    ON CONFLICT (address) DO UPDATE SET reason = 'bounced' WHERE excluded.reason = 'bounced'
+"""
+_PAID = """
+INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (order_id) DO UPDATE
+       SET buyer = excluded.buyer, total = excluded.total, currency = excluded.currency,
+           product_ids = excluded.product_ids, paid_at = excluded.paid_at
+     WHERE known.buyer IS NULL
+"""
+_REFUNDED = """
+INSERT INTO purchases AS known (order_id, refunded) VALUES ($1, $2)
+    ON CONFLICT (order_id) DO UPDATE SET refunded = greatest(known.refunded, excluded.refunded)
+"""
+_ERASE_CUSTOMER = """
+WITH gone AS (INSERT INTO erased_customers (id) VALUES ($1) ON CONFLICT DO NOTHING),
+purchases AS (DELETE FROM purchases WHERE buyer IN ($1::uuid::text, lower($2::text))),
+declined AS (DELETE FROM opt_outs WHERE address = lower($2::text))
+DELETE FROM contacts WHERE id = $1
+"""
+_ERASE_RECIPIENT = """
+UPDATE campaign_recipients
+   SET email = 'erased:' || contact_id, name = '', state = CASE WHEN state = 'queued' THEN 'suppressed' ELSE state END,
+       settled_at = coalesce(settled_at, now())
+ WHERE contact_id = $1 AND state <> 'sending'
+"""
+_ERASE_EMAILS = """
+UPDATE emails SET "to" = 'erased', data = '{}', subject = '', html = '', text = '', calendar = '', unsubscribe = ''
+ WHERE lower("to") = lower($1) AND state IN ('sent', 'failed', 'unknown', 'suppressed')
 """
 
 
 async def record(connection: Connection, change: CustomerChange) -> bool:
     """Keeps the newest change of a customer; False when a newer one, or this one, is known."""
-    done = await connection.execute(
+    consent = await connection.fetchval(
         _RECORD, change.customer_id, change.email, change.name, change.marketing_consent, change.changed_at
     )
-    return done == "INSERT 0 1"
+    if consent:  # given anew: what was declined before is over
+        await connection.execute(_ALLOW, change.email, Topic.NEWS)
+    return consent is not None
 
 
-async def consents(connection: Connection, address: str) -> bool:
-    """Whether whoever has this address agreed to marketing and takes mail."""
-    return bool(await connection.fetchval(_CONSENTS, address))
+async def erase(connection: Connection, erasure: CustomerErasure) -> None:
+    """Forgets a customer; mail that is on its way is forgotten when it has arrived."""
+    await connection.execute(_ERASE_CUSTOMER, erasure.customer_id, erasure.email)
+    await connection.execute(_ERASE_RECIPIENT, erasure.customer_id)
+    await connection.execute(_ERASE_EMAILS, erasure.email)
+
+
+async def record_paid(connection: Connection, paid: OrderPaid) -> None:
+    """Remembers an order, once."""
+    buyer = str(paid.customer_id) if paid.customer_id else paid.email.lower()
+    await connection.execute(
+        _PAID, paid.order_id, buyer, paid.total.amount, paid.total.currency, paid.product_ids, paid.paid_at
+    )
+
+
+async def record_refund(connection: Connection, refund: OrderRefund) -> None:
+    """Remembers how much of an order went back; figures may overtake one another."""
+    await connection.execute(_REFUNDED, refund.order_id, refund.refunded.amount)
+
+
+async def consents(connection: Connection, address: str, topic: Topic) -> bool:
+    """Whether whoever has this address wants to hear of this."""
+    return bool(await connection.fetchval(_CONSENTS, address, topic))
+
+
+async def takes_mail(connection: Connection, address: str) -> bool:
+    """Whether mail to the address arrives at all: it has not bounced."""
+    statement = "SELECT NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1) AND reason = 'bounced')"
+    return bool(await connection.fetchval(statement, address))
+
+
+async def opted_out(connection: Connection, address: str) -> set[Topic]:
+    """What the address declined."""
+    rows = await connection.fetch("SELECT topic FROM opt_outs WHERE address = lower($1)", address)
+    return {Topic(row["topic"]) for row in rows}
+
+
+async def decline(connection: Connection, address: str, topic: Topic) -> None:
+    """From now on nothing about this goes to the address."""
+    await connection.execute(_DECLINE, address, topic)
+    if topic is Topic.NEWS:
+        await connection.execute(_CONSENT_OF, address, False)  # noqa: FBT003 - a column's value
+
+
+async def allow(connection: Connection, address: str, topic: Topic) -> None:
+    """What is about this may go to the address again."""
+    await connection.execute(_ALLOW, address, topic)
+    if topic is Topic.NEWS:
+        await connection.execute(_CONSENT_OF, address, True)  # noqa: FBT003 - a column's value
+
+
+async def suppress(connection: Connection, address: str, reason: str) -> None:
+    """Notes that an address bounced or complained; the first is the graver."""
+    await connection.execute(_SUPPRESS, address, reason)
+    await connection.execute("UPDATE contacts SET suppressed = true WHERE lower(email) = lower($1)", address)
+
+
+async def name_of(connection: Connection, address: str) -> str:
+    """What to call whoever has the address; empty when nobody is known by it."""
+    statement = "SELECT name FROM contacts WHERE lower(email) = lower($1) ORDER BY id LIMIT 1"
+    return await connection.fetchval(statement, address) or ""

@@ -6,7 +6,7 @@ from opentelemetry import metrics
 
 from services.notifications.mail.domain import Category, EmailState
 
-__all__ = ["attempts", "critical", "queue_age", "settled"]
+__all__ = ["attempts", "critical", "queue_age", "settled", "settled_recipient"]
 
 _meter: Final = metrics.get_meter("holdfast")
 attempts: Final = _meter.create_counter(
@@ -34,3 +34,8 @@ def settled(category: Category, state: EmailState, *, retried: bool, age: float)
     _settled.add(1, {"category": category, "state": state, "retried": retried})
     if retried and state is EmailState.SENT:
         _recovery.record(age, {"category": category})
+
+
+def settled_recipient(state: str, *, retried: bool) -> None:
+    """Counts a campaign's recipient whose fate is sealed."""
+    _settled.add(1, {"category": Category.MARKETING, "state": state, "retried": retried})

@@ -7,13 +7,14 @@ from typing import Any
 import asyncpg
 
 from reliability.postgres import Connection
-from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Outcome, Rendered, Verdict
+from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Outcome, Rendered, Topic, Verdict
 
 __all__ = [
     "NewEmail",
     "StoredEmail",
     "again",
     "begin",
+    "bounced",
     "close",
     "count_failed",
     "discard",
@@ -30,14 +31,14 @@ __all__ = [
 
 _INSERT = """
 INSERT INTO emails (idempotency_key, fingerprint, category, "to", template, data, subject, html, text, message_id,
-                    correlation_id, calendar)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                    correlation_id, calendar, topic, unsubscribe)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id
 """
 _LOCK = """
 SELECT id, category, template, state, attempts, unreached, ambiguous, "to", subject, html, text, message_id,
-       correlation_id, calendar, created_at, extract(epoch FROM now() - created_at)::float8 AS age
+       correlation_id, calendar, topic, unsubscribe, created_at, extract(epoch FROM now() - created_at)::float8 AS age
   FROM emails WHERE id = $1 FOR UPDATE
 """
 _BEGIN = """
@@ -79,6 +80,14 @@ SELECT id, "to", template, subject, category, state, attempts, correlation_id, c
    AND ($3::text IS NULL OR lower("to") = lower($3))
  ORDER BY id DESC LIMIT $4
 """
+_BOUNCED = """
+UPDATE emails SET state = 'failed', sent_at = NULL, settled_at = now(), last_error = $2
+ WHERE provider_id = $1 AND state = 'sent'
+RETURNING id
+"""
+_RECIPIENT_BOUNCED = """
+UPDATE campaign_recipients SET state = 'failed', last_error = $2 WHERE provider_id = $1 AND state = 'sent'
+"""
 _AGE = """
 SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
   FROM emails WHERE state IN ('queued', 'sending', 'retrying')
@@ -108,6 +117,8 @@ class NewEmail:
     message_id: str
     correlation_id: str
     calendar: str = ""
+    topic: Topic | None = None
+    unsubscribe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ class StoredEmail:
 
     id: str
     category: Category
+    topic: Topic | None
     template: str
     state: EmailState
     attempts: int
@@ -147,6 +159,8 @@ async def insert(connection: Connection, new: NewEmail) -> str | None:
         new.message_id,
         new.correlation_id,
         new.calendar,
+        new.topic,
+        new.unsubscribe,
     )
     return None if found is None else str(found)
 
@@ -210,6 +224,13 @@ async def discard(connection: Connection, email_id: str) -> bool:
     return await connection.execute(_DISCARD, email_id) == "UPDATE 1"
 
 
+async def bounced(connection: Connection, provider_id: str, reason: str) -> str | None:
+    """Takes "sent" back from a mail that came back; the id of a single mail, None for a campaign's or a stranger."""
+    await connection.execute(_RECIPIENT_BOUNCED, provider_id, reason)
+    found = await connection.fetchval(_BOUNCED, provider_id, reason)
+    return None if found is None else str(found)
+
+
 async def listed(
     connection: Connection, *, state: str | None, before: str | None, to: str | None, limit: int
 ) -> list["asyncpg.Record"]:
@@ -245,10 +266,12 @@ def _stored(row: "asyncpg.Record") -> StoredEmail:
         correlation_id=row["correlation_id"],
         date=row["created_at"],
         calendar=row["calendar"],
+        unsubscribe=row["unsubscribe"],
     )
     return StoredEmail(
         id=str(row["id"]),
         category=Category(row["category"]),
+        topic=row["topic"] and Topic(row["topic"]),
         template=row["template"],
         state=EmailState(row["state"]),
         attempts=row["attempts"],

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import SpanKind
 
-from reliability import jobs, telemetry
+from reliability import audit, jobs, telemetry
 from reliability.cancellation import uninterrupted
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
@@ -16,6 +16,7 @@ from reliability.jobs import Job, NewJob, Run, Snooze
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import retry
+from services.notifications.consent.tokens import Links
 from services.notifications.contacts import repository as contacts
 from services.notifications.errors import NoSuchEmail, NothingToRetry
 from services.notifications.mail import metrics, repository
@@ -25,6 +26,8 @@ from services.notifications.mail.domain import (
     Category,
     EmailState,
     Outcome,
+    Rendered,
+    Topic,
     may_resume,
     state_after,
 )
@@ -43,6 +46,7 @@ _WORDS_DAYS: Final = 30
 _KEY_DAYS: Final = 400
 _INTERRUPTED: Final = "the worker stopped while the mail was on its way"
 _WITHDRAWN: Final = "no consent to marketing, or the address is suppressed"
+_BOUNCES: Final = "an earlier mail to this address bounced"
 
 _log = get_logger(__name__)
 
@@ -67,6 +71,7 @@ class MailService:
         domain: str,
         staff: str,
         retry_seconds: float,
+        links: Links,
     ) -> None:
         self._database = database
         self._templates = templates
@@ -74,6 +79,7 @@ class MailService:
         self._domain = domain
         self._staff = staff
         self._retry_seconds = retry_seconds
+        self._links = links
 
     async def send_email(self, request: MailRequest) -> str:
         """Accepts a mail for delivery and answers its id; the same key again answers the same id.
@@ -85,6 +91,32 @@ class MailService:
         async with self._database.transaction("accept mail") as connection:
             email_id = await self._accept(connection, new)
             return email_id or await _accepted_before(connection, new)
+
+    async def accept_once(self, connection: Connection, request: MailRequest) -> None:
+        """Accepts a mail in the caller's transaction; one with a key that is taken was accepted before."""
+        await self._accept(connection, self._new(self._templates.find(request.template), request))
+
+    async def accept_rendered(self, connection: Connection, key: str, to: str, content: Rendered) -> str | None:
+        """Accepts a mail somebody else wrote, a campaign's test say; None when the key is taken."""
+        new = repository.NewEmail(
+            idempotency_key=key,
+            fingerprint=fingerprint("test", {"to": to}),
+            category=Category.TRANSACTIONAL,
+            to=to,
+            template="campaign",
+            data={},
+            content=content,
+            message_id=f"<{new_id()}@{self._domain}>",
+            correlation_id=correlation_id(),
+        )
+        return await self._accept(connection, new)
+
+    async def bounced(self, connection: Connection, provider_id: str, reason: str) -> None:
+        """Takes "sent" back from a mail that came back."""
+        email_id = await repository.bounced(connection, provider_id, reason) if provider_id else None
+        stored = await repository.lock(connection, email_id) if email_id else None
+        if stored is not None:
+            await self._settled(connection, stored, EmailState.FAILED, stored.attempts, reason)
 
     async def deliver(self, job: Job, email_id: str) -> None:
         """Sends one mail and writes down what became of it. Raises `Snooze` when it goes out again later."""
@@ -123,16 +155,18 @@ class MailService:
             if not done:
                 return Run(processed)
 
-    async def retry(self, email_id: str) -> None:
+    async def retry(self, email_id: str, staff_id: str) -> None:
         """Sends a failed or unknown mail again because staff say so. Raises `NoSuchEmail`, `NothingToRetry`."""
         async with self._database.transaction("retry mail") as connection:
             await _must(connection, email_id, await repository.again(connection, _known(email_id)))
             await jobs.enqueue_many(connection, [_job(email_id)])
+            await audit.record(connection, staff_id, "email.retried", email_id)
 
-    async def discard(self, email_id: str) -> None:
+    async def discard(self, email_id: str, staff_id: str) -> None:
         """Takes a failed mail off the list of what somebody has to look at. Raises as `retry`."""
         async with self._database.transaction("discard mail") as connection:
             await _must(connection, email_id, await repository.discard(connection, _known(email_id)))
+            await audit.record(connection, staff_id, "email.discarded", email_id)
 
     async def listed(self, *, state: str | None, before: str | None, to: str | None, limit: int) -> list[Any]:
         """A page of mails without their words, newest first."""
@@ -147,7 +181,10 @@ class MailService:
             return Summary(await repository.count_failed(connection), await jobs.count_dead_letters(connection))
 
     def _new(self, template: Template, request: MailRequest) -> repository.NewEmail:
-        data, content = self._templates.render(template, request.data, attached=bool(request.calendar_ics))
+        unsubscribe = self._links.decline(request.to, template.topic) if template.topic else ""
+        data, content = self._templates.render(
+            template, request.data, unsubscribe=unsubscribe, attached=bool(request.calendar_ics)
+        )
         asked = {"to", "template", "data", *({"calendar_ics"} if request.calendar_ics else ())}
         return repository.NewEmail(
             idempotency_key=request.idempotency_key,
@@ -160,6 +197,8 @@ class MailService:
             message_id=f"<{new_id()}@{self._domain}>",
             correlation_id=correlation_id(),
             calendar=request.calendar_ics,
+            topic=template.topic,
+            unsubscribe=unsubscribe,
         )
 
     async def _accept(self, connection: Connection, new: repository.NewEmail) -> str | None:
@@ -202,8 +241,8 @@ class MailService:
                 await self._close(connection, stored, EmailState.UNKNOWN, _INTERRUPTED)
                 return None
             ambiguous += 1
-        if stored.category is Category.MARKETING and not await contacts.consents(connection, stored.message.to):
-            await self._close(connection, stored, EmailState.SUPPRESSED, _WITHDRAWN)
+        if reason := await _unwanted(connection, stored):
+            await self._close(connection, stored, EmailState.SUPPRESSED, reason)
             return None
         attempt = stored.attempt(ambiguous, remembered=remembered)
         await repository.begin(connection, attempt)
@@ -268,6 +307,17 @@ async def _must(connection: Connection, email_id: str, done: bool) -> None:
     if await repository.lock(connection, email_id) is None:
         raise NoSuchEmail
     raise NothingToRetry
+
+
+async def _unwanted(connection: Connection, stored: StoredEmail) -> str:
+    """Why a mail must not go out, looked at before every attempt; empty when it may."""
+    address = stored.message.to
+    if not await contacts.takes_mail(connection, address):
+        return _BOUNCES
+    if stored.category is Category.MARKETING:
+        topic = stored.topic or Topic.NEWS
+        return "" if await contacts.consents(connection, address, topic) else _WITHDRAWN
+    return ""
 
 
 async def _accepted_before(connection: Connection, new: repository.NewEmail) -> str:

@@ -112,6 +112,7 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 build_notifications,
                 accounts_grpc=NOWHERE,
                 mail_url=f"smtp://{NOWHERE}",
+                link_secret="a secret of thirty-two characters",
                 mail_from="Holdfast <shop@holdfast.example>",
             ),
             "accounts": await stage.start(

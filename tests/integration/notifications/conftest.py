@@ -1,6 +1,7 @@
 """Fixtures of the notifications suite."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ from services.notifications.mail.smtp import SmtpMailer
 from services.notifications.settings import NotificationsSettings
 from tests.integration.notifications.support import Mailbox, Office, SwitchedMailer
 
+SECRET = "a secret of thirty-two characters"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"the mail provider's secret").decode()
 SENDER = "Holdfast <shop@holdfast.example>"
 StubAs: TypeAlias = Callable[[str], Any]
 
@@ -67,7 +70,16 @@ async def office(
     """Notifications with admin's stub. Single mails and campaigns go to the mailbox."""
     url = f"smtp://127.0.0.1:{mailbox.port}"
     runtime = await runtime_for(
-        "notifications", NotificationsSettings, mail_url=url, mail_from=SENDER, campaign_batch=7, database_pool_size=20
+        "notifications",
+        NotificationsSettings,
+        mail_url=url,
+        mail_from=SENDER,
+        campaign_batch=7,
+        campaign_rate=10_000,
+        database_pool_size=20,
+        link_secret=SECRET,
+        mail_webhook_secret=WEBHOOK_SECRET,
+        public_url="https://shop.example",
     )
     real = SmtpMailer(SmtpServer.of(runtime.settings.mail_url), SENDER, connections=8, cap=2.0)
     mailer = SwitchedMailer(real)
@@ -91,7 +103,8 @@ class _Both:
         self.stubs = stubs
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.stubs["accounts" if name == "RecordCustomerChanged" else "admin"], name)
+        caller = "accounts" if name.startswith("RecordCustomer") else "orders" if name.startswith("Record") else "admin"
+        return getattr(self.stubs[caller], name)
 
 
 @pytest.fixture

@@ -206,7 +206,9 @@ class Office:
     async def stats(self, campaign_id: str) -> dict[str, Any]:
         """The states that are not zero, checked to add up."""
         found = await self.stub.GetCampaignStats(pb.GetCampaignStatsRequest(campaign_id=campaign_id))
-        states = {name: getattr(found, name) for name in ("queued", "sent", "failed", "unknown", "suppressed")}
+        states = {
+            name: getattr(found, name) for name in ("queued", "sent", "failed", "unknown", "suppressed", "cancelled")
+        }
         assert sum(states.values()) == found.recipients
         return {"status": found.status, **{name: count for name, count in states.items() if count}}
 

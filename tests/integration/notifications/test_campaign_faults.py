@@ -11,7 +11,7 @@ from reliability.postgres import Database
 from sandbox.mailbox.faults import Fault
 from services.notifications.campaigns import repository
 from services.notifications.campaigns.domain import Batch, RecipientState
-from services.notifications.campaigns.service import WINDOW
+from services.notifications.campaigns.sending import WINDOW
 from tests.integration.notifications.support import CrashingMailer, Office, customer, later
 
 Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from sandbox.mailbox.faults import Fault
-from services.notifications.campaigns.service import WINDOW
+from services.notifications.campaigns.sending import WINDOW
 from tests.integration.notifications.support import Office, confirmation
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,7 +21,11 @@ KILLS = ("customer9@example.com", "customer23@example.com")
 
 def _environment(office: Office) -> dict[str, str]:
     settings = office.runtime.settings
-    ours = {name.upper(): str(value) for name, value in settings.model_dump().items() if value is not None}
+    values = {name: value for name, value in settings.model_dump().items() if value not in {None, ()}}
+    ours = {
+        name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in values.items()
+    }
     path = os.pathsep.join(str(ROOT / part) for part in ("libs/reliability/src", "proto/gen"))
     return {**os.environ, **ours, "PYTHONPATH": path, "CAMPAIGN_LANES": str(LANES)}
 

@@ -99,6 +99,7 @@ def test_what_is_unset_is_answered_too() -> None:
         "unknown": 0,
         "suppressed": 0,
         "status": "",
+        "cancelled": 0,
     }
     assert to_json(pb.CreateCampaignRequest())["audience"] is None
 
@@ -106,6 +107,6 @@ def test_what_is_unset_is_answered_too() -> None:
 def test_a_query_is_text_and_is_read_as_what_it_means() -> None:
     """Where JSON is strict a query cannot be."""
     model = model_for(pb.Audience.DESCRIPTOR, strict=False)
-    assert model.model_validate({"all": "true"}).model_dump() == {"all": True}
+    assert model.model_validate({"all": "true"}).model_dump(exclude_defaults=True) == {"all": True}
     with pytest.raises(ValidationError):
         model_for(pb.Audience.DESCRIPTOR, strict=True).model_validate({"all": "true"})

@@ -18,6 +18,7 @@ VALID: dict[str, Any] = {
     "tls_key_file": "key.pem",
     "admin_grpc": "127.0.0.1:8105",
     "mail_url": "smtp://127.0.0.1:8084",
+    "link_secret": "a secret of thirty-two characters",
     "accounts_grpc": "127.0.0.1:8104",
     "mail_from": "Holdfast <shop@holdfast.example>",
 }
@@ -48,6 +49,10 @@ def test_mail_servers(url: str, server: SmtpServer) -> None:
         {"mail_url": "http://relay.example"},
         {"mail_url": "smtp://user:password@relay.example"},
         {"mail_url": "relay.example:25"},
+        {"mail_url": "resend+https://api.resend.com"},
+        {"mail_url": "resend+http://re_key@relay.example"},
+        {"link_secret": "short"},
+        {"mail_staff": "nobody"},
         {"mail_from": "nobody"},
         {"mail_from": "Shop <shop@holdfast.example>\r\nBcc: eve@example.com"},
         {"mail_connections": 0},

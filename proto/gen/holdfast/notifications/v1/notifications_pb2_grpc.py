@@ -45,6 +45,21 @@ class NotificationsServiceStub:
                 request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerChangedRequest.SerializeToString,
                 response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerChangedResponse.FromString,
                 _registered_method=True)
+        self.RecordCustomerErased = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/RecordCustomerErased',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedResponse.FromString,
+                _registered_method=True)
+        self.RecordOrderPaid = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/RecordOrderPaid',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidResponse.FromString,
+                _registered_method=True)
+        self.RecordOrderRefunded = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/RecordOrderRefunded',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedResponse.FromString,
+                _registered_method=True)
         self.CreateCampaign = channel.unary_unary(
                 '/holdfast.notifications.v1.NotificationsService/CreateCampaign',
                 request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CreateCampaignRequest.SerializeToString,
@@ -54,6 +69,76 @@ class NotificationsServiceStub:
                 '/holdfast.notifications.v1.NotificationsService/SendCampaign',
                 request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignRequest.SerializeToString,
                 response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignResponse.FromString,
+                _registered_method=True)
+        self.UpdateCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/UpdateCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignResponse.FromString,
+                _registered_method=True)
+        self.DeleteCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/DeleteCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignResponse.FromString,
+                _registered_method=True)
+        self.GetCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/GetCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignResponse.FromString,
+                _registered_method=True)
+        self.ListCampaigns = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/ListCampaigns',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsResponse.FromString,
+                _registered_method=True)
+        self.TestCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/TestCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignResponse.FromString,
+                _registered_method=True)
+        self.PauseCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/PauseCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignResponse.FromString,
+                _registered_method=True)
+        self.ResumeCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/ResumeCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignResponse.FromString,
+                _registered_method=True)
+        self.CancelCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/CancelCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignResponse.FromString,
+                _registered_method=True)
+        self.PreviewCampaign = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/PreviewCampaign',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignResponse.FromString,
+                _registered_method=True)
+        self.ListTemplates = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/ListTemplates',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesResponse.FromString,
+                _registered_method=True)
+        self.PreviewTemplate = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/PreviewTemplate',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateResponse.FromString,
+                _registered_method=True)
+        self.ListEmails = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/ListEmails',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsResponse.FromString,
+                _registered_method=True)
+        self.RetryEmail = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/RetryEmail',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailResponse.FromString,
+                _registered_method=True)
+        self.DiscardEmail = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/DiscardEmail',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailResponse.FromString,
                 _registered_method=True)
         self.GetCampaignStats = channel.unary_unary(
                 '/holdfast.notifications.v1.NotificationsService/GetCampaignStats',
@@ -86,6 +171,27 @@ class NotificationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordCustomerErased(self, request, context):
+        """Forgets a customer: address, name and what was sent are gone, the figures stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordOrderPaid(self, request, context):
+        """Remembers who bought what, for audiences. The same order again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordOrderRefunded(self, request, context):
+        """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateCampaign(self, request, context):
         """Drafts a campaign, once per idempotency-key in the metadata.
         """
@@ -96,6 +202,104 @@ class NotificationsServiceServicer:
     def SendCampaign(self, request, context):
         """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
         started and fails with not_sendable; under the same idempotency-key it gets the first answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCampaign(self, request, context):
+        """Changes a draft; what is not given stays. Fails with not_sendable once it is no draft any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCampaign(self, request, context):
+        """Deletes a draft.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCampaign(self, request, context):
+        """One campaign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCampaigns(self, request, context):
+        """Campaigns, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestCampaign(self, request, context):
+        """Sends the campaign's mail to one address, as a recipient would get it. Nobody is counted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseCampaign(self, request, context):
+        """Stops sending within two seconds; what is on its way arrives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeCampaign(self, request, context):
+        """Goes on with a paused campaign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelCampaign(self, request, context):
+        """Ends a scheduled, sending or paused campaign for good: who has not got it will not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCampaign(self, request, context):
+        """The campaign's mail, as a recipient would get it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTemplates(self, request, context):
+        """The templates there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewTemplate(self, request, context):
+        """A template's mail with sample data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEmails(self, request, context):
+        """Single mails, newest first, without their words.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryEmail(self, request, context):
+        """Sends a failed or unknown mail again, with all its attempts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardEmail(self, request, context):
+        """Takes a failed mail off the list of what somebody has to look at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +332,21 @@ def add_NotificationsServiceServicer_to_server(servicer, server):
                     request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerChangedRequest.FromString,
                     response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerChangedResponse.SerializeToString,
             ),
+            'RecordCustomerErased': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordCustomerErased,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedResponse.SerializeToString,
+            ),
+            'RecordOrderPaid': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordOrderPaid,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidResponse.SerializeToString,
+            ),
+            'RecordOrderRefunded': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordOrderRefunded,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedResponse.SerializeToString,
+            ),
             'CreateCampaign': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCampaign,
                     request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CreateCampaignRequest.FromString,
@@ -137,6 +356,76 @@ def add_NotificationsServiceServicer_to_server(servicer, server):
                     servicer.SendCampaign,
                     request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignRequest.FromString,
                     response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignResponse.SerializeToString,
+            ),
+            'UpdateCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignResponse.SerializeToString,
+            ),
+            'DeleteCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignResponse.SerializeToString,
+            ),
+            'GetCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignResponse.SerializeToString,
+            ),
+            'ListCampaigns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaigns,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsResponse.SerializeToString,
+            ),
+            'TestCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignResponse.SerializeToString,
+            ),
+            'PauseCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignResponse.SerializeToString,
+            ),
+            'ResumeCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignResponse.SerializeToString,
+            ),
+            'CancelCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignResponse.SerializeToString,
+            ),
+            'PreviewCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCampaign,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignResponse.SerializeToString,
+            ),
+            'ListTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTemplates,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesResponse.SerializeToString,
+            ),
+            'PreviewTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewTemplate,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateResponse.SerializeToString,
+            ),
+            'ListEmails': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEmails,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsResponse.SerializeToString,
+            ),
+            'RetryEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryEmail,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailResponse.SerializeToString,
+            ),
+            'DiscardEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardEmail,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailResponse.SerializeToString,
             ),
             'GetCampaignStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCampaignStats,
@@ -215,6 +504,87 @@ class NotificationsService:
             _registered_method=True)
 
     @staticmethod
+    def RecordCustomerErased(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/RecordCustomerErased',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordCustomerErasedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordOrderPaid(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/RecordOrderPaid',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderPaidResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordOrderRefunded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/RecordOrderRefunded',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RecordOrderRefundedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateCampaign(request,
             target,
             options=(),
@@ -258,6 +628,384 @@ class NotificationsService:
             '/holdfast.notifications.v1.NotificationsService/SendCampaign',
             holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignRequest.SerializeToString,
             holdfast_dot_notifications_dot_v1_dot_notifications__pb2.SendCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/UpdateCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.UpdateCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/DeleteCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DeleteCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/GetCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaigns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/ListCampaigns',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListCampaignsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/TestCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.TestCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/PauseCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PauseCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/ResumeCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ResumeCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/CancelCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.CancelCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/PreviewCampaign',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/ListTemplates',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/PreviewTemplate',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.PreviewTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEmails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/ListEmails',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListEmailsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/RetryEmail',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.RetryEmailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/DiscardEmail',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.DiscardEmailResponse.FromString,
             options,
             channel_credentials,
             insecure,

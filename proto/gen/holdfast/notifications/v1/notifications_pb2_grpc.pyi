@@ -39,12 +39,46 @@ class NotificationsServiceStub:
     """Keeps the copy of a customer's mail address and consent current. An older event than the
     one already recorded changes nothing.
     """
+    RecordCustomerErased: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordCustomerErasedRequest, _notifications_pb2.RecordCustomerErasedResponse]
+    """Forgets a customer: address, name and what was sent are gone, the figures stay."""
+    RecordOrderPaid: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]
+    """Remembers who bought what, for audiences. The same order again changes nothing."""
+    RecordOrderRefunded: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]
+    """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]
     """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]
     """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
     started and fails with not_sendable; under the same idempotency-key it gets the first answer.
     """
+    UpdateCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.UpdateCampaignRequest, _notifications_pb2.UpdateCampaignResponse]
+    """Changes a draft; what is not given stays. Fails with not_sendable once it is no draft any more."""
+    DeleteCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.DeleteCampaignRequest, _notifications_pb2.DeleteCampaignResponse]
+    """Deletes a draft."""
+    GetCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignRequest, _notifications_pb2.GetCampaignResponse]
+    """One campaign."""
+    ListCampaigns: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListCampaignsRequest, _notifications_pb2.ListCampaignsResponse]
+    """Campaigns, newest first."""
+    TestCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.TestCampaignRequest, _notifications_pb2.TestCampaignResponse]
+    """Sends the campaign's mail to one address, as a recipient would get it. Nobody is counted."""
+    PauseCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.PauseCampaignRequest, _notifications_pb2.PauseCampaignResponse]
+    """Stops sending within two seconds; what is on its way arrives."""
+    ResumeCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ResumeCampaignRequest, _notifications_pb2.ResumeCampaignResponse]
+    """Goes on with a paused campaign."""
+    CancelCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.CancelCampaignRequest, _notifications_pb2.CancelCampaignResponse]
+    """Ends a scheduled, sending or paused campaign for good: who has not got it will not."""
+    PreviewCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.PreviewCampaignRequest, _notifications_pb2.PreviewCampaignResponse]
+    """The campaign's mail, as a recipient would get it."""
+    ListTemplates: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListTemplatesRequest, _notifications_pb2.ListTemplatesResponse]
+    """The templates there are."""
+    PreviewTemplate: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.PreviewTemplateRequest, _notifications_pb2.PreviewTemplateResponse]
+    """A template's mail with sample data."""
+    ListEmails: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListEmailsRequest, _notifications_pb2.ListEmailsResponse]
+    """Single mails, newest first, without their words."""
+    RetryEmail: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RetryEmailRequest, _notifications_pb2.RetryEmailResponse]
+    """Sends a failed or unknown mail again, with all its attempts."""
+    DiscardEmail: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.DiscardEmailRequest, _notifications_pb2.DiscardEmailResponse]
+    """Takes a failed mail off the list of what somebody has to look at."""
     GetCampaignStats: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]
     """How far a campaign has come."""
     GetSummary: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetSummaryRequest, _notifications_pb2.GetSummaryResponse]
@@ -61,12 +95,46 @@ class NotificationsServiceAsyncStub(NotificationsServiceStub):
     """Keeps the copy of a customer's mail address and consent current. An older event than the
     one already recorded changes nothing.
     """
+    RecordCustomerErased: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordCustomerErasedRequest, _notifications_pb2.RecordCustomerErasedResponse]  # type: ignore[assignment]
+    """Forgets a customer: address, name and what was sent are gone, the figures stay."""
+    RecordOrderPaid: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]  # type: ignore[assignment]
+    """Remembers who bought what, for audiences. The same order again changes nothing."""
+    RecordOrderRefunded: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]  # type: ignore[assignment]
+    """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]  # type: ignore[assignment]
     """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]  # type: ignore[assignment]
     """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
     started and fails with not_sendable; under the same idempotency-key it gets the first answer.
     """
+    UpdateCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.UpdateCampaignRequest, _notifications_pb2.UpdateCampaignResponse]  # type: ignore[assignment]
+    """Changes a draft; what is not given stays. Fails with not_sendable once it is no draft any more."""
+    DeleteCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.DeleteCampaignRequest, _notifications_pb2.DeleteCampaignResponse]  # type: ignore[assignment]
+    """Deletes a draft."""
+    GetCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignRequest, _notifications_pb2.GetCampaignResponse]  # type: ignore[assignment]
+    """One campaign."""
+    ListCampaigns: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListCampaignsRequest, _notifications_pb2.ListCampaignsResponse]  # type: ignore[assignment]
+    """Campaigns, newest first."""
+    TestCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.TestCampaignRequest, _notifications_pb2.TestCampaignResponse]  # type: ignore[assignment]
+    """Sends the campaign's mail to one address, as a recipient would get it. Nobody is counted."""
+    PauseCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.PauseCampaignRequest, _notifications_pb2.PauseCampaignResponse]  # type: ignore[assignment]
+    """Stops sending within two seconds; what is on its way arrives."""
+    ResumeCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ResumeCampaignRequest, _notifications_pb2.ResumeCampaignResponse]  # type: ignore[assignment]
+    """Goes on with a paused campaign."""
+    CancelCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.CancelCampaignRequest, _notifications_pb2.CancelCampaignResponse]  # type: ignore[assignment]
+    """Ends a scheduled, sending or paused campaign for good: who has not got it will not."""
+    PreviewCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.PreviewCampaignRequest, _notifications_pb2.PreviewCampaignResponse]  # type: ignore[assignment]
+    """The campaign's mail, as a recipient would get it."""
+    ListTemplates: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListTemplatesRequest, _notifications_pb2.ListTemplatesResponse]  # type: ignore[assignment]
+    """The templates there are."""
+    PreviewTemplate: _aio.UnaryUnaryMultiCallable[_notifications_pb2.PreviewTemplateRequest, _notifications_pb2.PreviewTemplateResponse]  # type: ignore[assignment]
+    """A template's mail with sample data."""
+    ListEmails: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListEmailsRequest, _notifications_pb2.ListEmailsResponse]  # type: ignore[assignment]
+    """Single mails, newest first, without their words."""
+    RetryEmail: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RetryEmailRequest, _notifications_pb2.RetryEmailResponse]  # type: ignore[assignment]
+    """Sends a failed or unknown mail again, with all its attempts."""
+    DiscardEmail: _aio.UnaryUnaryMultiCallable[_notifications_pb2.DiscardEmailRequest, _notifications_pb2.DiscardEmailResponse]  # type: ignore[assignment]
+    """Takes a failed mail off the list of what somebody has to look at."""
     GetCampaignStats: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]  # type: ignore[assignment]
     """How far a campaign has come."""
     GetSummary: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetSummaryRequest, _notifications_pb2.GetSummaryResponse]  # type: ignore[assignment]
@@ -94,6 +162,30 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RecordCustomerErased(
+        self,
+        request: _notifications_pb2.RecordCustomerErasedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RecordCustomerErasedResponse, _abc.Awaitable[_notifications_pb2.RecordCustomerErasedResponse]]:
+        """Forgets a customer: address, name and what was sent are gone, the figures stay."""
+
+    @_abc_1.abstractmethod
+    def RecordOrderPaid(
+        self,
+        request: _notifications_pb2.RecordOrderPaidRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RecordOrderPaidResponse, _abc.Awaitable[_notifications_pb2.RecordOrderPaidResponse]]:
+        """Remembers who bought what, for audiences. The same order again changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RecordOrderRefunded(
+        self,
+        request: _notifications_pb2.RecordOrderRefundedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RecordOrderRefundedResponse, _abc.Awaitable[_notifications_pb2.RecordOrderRefundedResponse]]:
+        """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
+
+    @_abc_1.abstractmethod
     def CreateCampaign(
         self,
         request: _notifications_pb2.CreateCampaignRequest,
@@ -110,6 +202,118 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a campaign: freezes its recipients and queues the mail. The second call finds it
         started and fails with not_sendable; under the same idempotency-key it gets the first answer.
         """
+
+    @_abc_1.abstractmethod
+    def UpdateCampaign(
+        self,
+        request: _notifications_pb2.UpdateCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.UpdateCampaignResponse, _abc.Awaitable[_notifications_pb2.UpdateCampaignResponse]]:
+        """Changes a draft; what is not given stays. Fails with not_sendable once it is no draft any more."""
+
+    @_abc_1.abstractmethod
+    def DeleteCampaign(
+        self,
+        request: _notifications_pb2.DeleteCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.DeleteCampaignResponse, _abc.Awaitable[_notifications_pb2.DeleteCampaignResponse]]:
+        """Deletes a draft."""
+
+    @_abc_1.abstractmethod
+    def GetCampaign(
+        self,
+        request: _notifications_pb2.GetCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.GetCampaignResponse, _abc.Awaitable[_notifications_pb2.GetCampaignResponse]]:
+        """One campaign."""
+
+    @_abc_1.abstractmethod
+    def ListCampaigns(
+        self,
+        request: _notifications_pb2.ListCampaignsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListCampaignsResponse, _abc.Awaitable[_notifications_pb2.ListCampaignsResponse]]:
+        """Campaigns, newest first."""
+
+    @_abc_1.abstractmethod
+    def TestCampaign(
+        self,
+        request: _notifications_pb2.TestCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.TestCampaignResponse, _abc.Awaitable[_notifications_pb2.TestCampaignResponse]]:
+        """Sends the campaign's mail to one address, as a recipient would get it. Nobody is counted."""
+
+    @_abc_1.abstractmethod
+    def PauseCampaign(
+        self,
+        request: _notifications_pb2.PauseCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.PauseCampaignResponse, _abc.Awaitable[_notifications_pb2.PauseCampaignResponse]]:
+        """Stops sending within two seconds; what is on its way arrives."""
+
+    @_abc_1.abstractmethod
+    def ResumeCampaign(
+        self,
+        request: _notifications_pb2.ResumeCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ResumeCampaignResponse, _abc.Awaitable[_notifications_pb2.ResumeCampaignResponse]]:
+        """Goes on with a paused campaign."""
+
+    @_abc_1.abstractmethod
+    def CancelCampaign(
+        self,
+        request: _notifications_pb2.CancelCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.CancelCampaignResponse, _abc.Awaitable[_notifications_pb2.CancelCampaignResponse]]:
+        """Ends a scheduled, sending or paused campaign for good: who has not got it will not."""
+
+    @_abc_1.abstractmethod
+    def PreviewCampaign(
+        self,
+        request: _notifications_pb2.PreviewCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.PreviewCampaignResponse, _abc.Awaitable[_notifications_pb2.PreviewCampaignResponse]]:
+        """The campaign's mail, as a recipient would get it."""
+
+    @_abc_1.abstractmethod
+    def ListTemplates(
+        self,
+        request: _notifications_pb2.ListTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListTemplatesResponse, _abc.Awaitable[_notifications_pb2.ListTemplatesResponse]]:
+        """The templates there are."""
+
+    @_abc_1.abstractmethod
+    def PreviewTemplate(
+        self,
+        request: _notifications_pb2.PreviewTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.PreviewTemplateResponse, _abc.Awaitable[_notifications_pb2.PreviewTemplateResponse]]:
+        """A template's mail with sample data."""
+
+    @_abc_1.abstractmethod
+    def ListEmails(
+        self,
+        request: _notifications_pb2.ListEmailsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListEmailsResponse, _abc.Awaitable[_notifications_pb2.ListEmailsResponse]]:
+        """Single mails, newest first, without their words."""
+
+    @_abc_1.abstractmethod
+    def RetryEmail(
+        self,
+        request: _notifications_pb2.RetryEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.RetryEmailResponse, _abc.Awaitable[_notifications_pb2.RetryEmailResponse]]:
+        """Sends a failed or unknown mail again, with all its attempts."""
+
+    @_abc_1.abstractmethod
+    def DiscardEmail(
+        self,
+        request: _notifications_pb2.DiscardEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.DiscardEmailResponse, _abc.Awaitable[_notifications_pb2.DiscardEmailResponse]]:
+        """Takes a failed mail off the list of what somebody has to look at."""
 
     @_abc_1.abstractmethod
     def GetCampaignStats(
