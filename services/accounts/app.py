@@ -8,15 +8,20 @@ from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.rate_limit import RateLimiter
-from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
+from services.accounts.credentials import jobs as credential_jobs
+from services.accounts.credentials.routes import CredentialRoutes
+from services.accounts.credentials.service import CredentialService
 from services.accounts.identity import jobs as identity_jobs
 from services.accounts.identity.service import IdentityService
 from services.accounts.keys import routes as key_routes
 from services.accounts.keys.service import SigningKeys
 from services.accounts.mail import jobs as mail_jobs
 from services.accounts.mail.jobs import Post
+from services.accounts.mail_tokens import jobs as link_jobs
+from services.accounts.mail_tokens.domain import Links
+from services.accounts.mail_tokens.service import LinkService
 from services.accounts.passwords import Passwords
 from services.accounts.revocation import jobs as revocation_jobs
 from services.accounts.revocation.service import RevocationService
@@ -31,9 +36,6 @@ from services.accounts.session.totp import Totp
 from services.accounts.settings import AccountsSettings
 
 __all__ = ["build"]
-
-# What it says of the tokens we verify ourselves may be a moment old; asking costs one statement.
-_OWN_MAX_AGE = 0.5
 
 
 def build(runtime: Runtime[AccountsSettings]) -> Application:
@@ -51,7 +53,11 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
     audit.deliver(worker, database, log)
     identity_jobs.register(worker, identity, notifications)
-    mail_jobs.register(worker, Post(notifications))
+    post, links = Post(notifications), Links(sealer, settings.public_url)
+    credentials = CredentialService(database, passwords, guard, links, public_url=settings.public_url)
+    mail_jobs.register(worker, post)
+    link_jobs.register(worker, LinkService(database, links, post))
+    credential_jobs.register(worker, credentials)
     revocation_jobs.register(worker, revocations)
     session_jobs.register(worker, sessions)
 
@@ -62,12 +68,12 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
         if settings.staff_email and settings.staff_password:
             await identity.ensure_first_owner(settings.staff_email, settings.staff_password.get_secret_value())
 
-    verifier = TokenVerifier(own_keys, revoked=Revocations(revocations.current, max_age=_OWN_MAX_AGE))
-    authenticate = authenticator(verifier, settings.public_url)
+    authenticate = authenticator(TokenVerifier(own_keys, revoked=revocations), settings.public_url)
     cookies = SessionCookies(secure=settings.public_url.startswith("https://"))
     return Application(
         endpoints=[
             *key_routes.endpoints(keys),
+            *CredentialRoutes(credentials).endpoints(),
             *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
         rpcs={

@@ -1,4 +1,4 @@
-"""argon2id off the event loop, two at a time.
+"""argon2id, and judging passwords, off the event loop: two at a time.
 
 A verification takes some 45 ms of CPU and 46 MiB: without a bound, a burst of logins would take the machine.
 """
@@ -6,12 +6,13 @@ A verification takes some 45 ms of CPU and 46 MiB: without a bound, a burst of l
 import asyncio
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
 
 from reliability import deadline
 
@@ -20,6 +21,11 @@ __all__ = ["Passwords"]
 _THREADS: Final = 2
 # OWASP Password Storage Cheat Sheet: m=47104 (46 MiB), t=1, p=1.
 _HASHER: Final = PasswordHasher(memory_cost=47104, time_cost=1, parallelism=1)
+_SHORTEST: Final = 8
+# What zxcvbn looks at: its time grows with the square of the length, and whoever types more is strong by then.
+_JUDGED: Final = 72
+# "Safely unguessable: moderate protection from an offline slow-hash scenario".
+_STRONG: Final = 3
 
 T = TypeVar("T")
 
@@ -42,6 +48,13 @@ class Passwords:
         """
         return await self._run(lambda: _matches(stored or self._dummy, password)) and stored is not None
 
+    async def weakness(self, password: str, about: Iterable[str] = ()) -> str | None:
+        """Why a password is too easy to guess, knowing what it is `about`; None when it is not."""
+        if len(password) < _SHORTEST:
+            return f"must have {_SHORTEST} characters or more"
+        known = [part for text in about for part in (text, *text.replace("@", " ").split())]
+        return await self._run(lambda: _weakness(password[:_JUDGED], known))
+
     async def _run(self, work: Callable[[], T]) -> T:
         async with deadline.limit(deadline.EXTERNAL_CAP, "password"):
             # Cancelled while it waits for a thread, it never runs.
@@ -53,6 +66,15 @@ def _matches(stored: str, password: str) -> bool:
         return _HASHER.verify(stored, _normalised(password))
     except (VerificationError, InvalidHashError):
         return False
+
+
+def _weakness(password: str, known: list[str]) -> str | None:
+    judged = zxcvbn(_normalised(password)[:_JUDGED], user_inputs=[*known, "holdfast"])
+    if judged["score"] >= _STRONG:
+        return None
+    feedback = judged["feedback"]
+    said = [feedback["warning"], *feedback["suggestions"]]
+    return " ".join(["is too easy to guess.", *(text for text in said if text)])
 
 
 def _normalised(password: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from reliability.postgres import Connection
 
-__all__ = ["add", "prune", "since"]
+__all__ = ["add", "covers", "prune", "since"]
 
 _ADD = """
 INSERT INTO revocations (name) SELECT unnest($1::text[])
@@ -13,6 +13,10 @@ INSERT INTO revocations (name) SELECT unnest($1::text[])
 _SINCE = """
 SELECT name, extract(epoch FROM revoked_at)::float8 AS revoked_at FROM revocations
  WHERE revoked_at > now() - $1 * interval '1 second'
+"""
+_COVERS = """
+SELECT EXISTS (SELECT FROM revocations WHERE name = $1)
+    OR EXISTS (SELECT FROM revocations WHERE name = $2 AND extract(epoch FROM revoked_at) >= $3)
 """
 _PRUNE = """
 DELETE FROM revocations WHERE name IN (
@@ -28,6 +32,11 @@ async def add(connection: Connection, names: Sequence[str]) -> None:
 async def since(connection: Connection, seconds: float) -> dict[str, float]:
     """What was taken back in the last so many seconds, with the Unix time."""
     return {row["name"]: row["revoked_at"] for row in await connection.fetch(_SINCE, seconds)}
+
+
+async def covers(connection: Connection, session: str, account: str, issued_at: float) -> bool:
+    """Whether the session is over, or all that the account was given until then."""
+    return bool(await connection.fetchval(_COVERS, session, account, issued_at))
 
 
 async def prune(connection: Connection, seconds: float) -> int:

@@ -20,6 +20,8 @@ from services.accounts.settings import AccountsSettings
 
 PASSWORD = "correct horse battery staple"
 OWNER = "owner@holdfast.example"
+CUSTOMER = "ada@example.com"
+CUSTOMER_PASSWORD = "kibble and bits for forty-two"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,33 @@ class Accounts:
     async def value(self, statement: str, *values: object) -> Any:
         async with self.runtime.database.connection() as connection:
             return await connection.fetchval(statement, *values)
+
+    async def sign_up(
+        self, email: str = CUSTOMER, password: str = CUSTOMER_PASSWORD, client: str = "192.0.2.7", **fields: Any
+    ) -> httpx.Response:
+        body = {"email": email, "password": password, "name": "Ada Lovelace", **fields}
+        return await self.http.post("/api/auth/signup", json=body, headers={"X-Client-Address": client})
+
+    async def customer(self, email: str = CUSTOMER, password: str = CUSTOMER_PASSWORD) -> dict[str, str]:
+        """A customer who has proven their address, signed in: the header that says so."""
+        number = int(await self.value("SELECT count(*) FROM accounts"))
+        signed_up = await self.sign_up(email, password, client=f"198.51.100.{number}")
+        assert signed_up.status_code == 201, signed_up.text
+        await self.work()
+        assert (await self.click("email_verification", to=email)).status_code == 204
+        answer = await self.login(email, password, client=f"198.51.100.{number}")
+        assert answer.status_code == 200, answer.text
+        self.http.cookies.clear()
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    def token(self, template: str, *, to: str = CUSTOMER) -> str:
+        """The token of the last link of one kind."""
+        link: str = [mail for mail in self.mails(template) if mail.to == to][-1].data["link"]
+        return link.partition("#token=")[2]
+
+    async def click(self, template: str, *, to: str = CUSTOMER) -> httpx.Response:
+        """Clicks on the last link of one kind that proves an address."""
+        return await self.http.post("/api/auth/verify-email", json={"token": self.token(template, to=to)})
 
     def mails(self, template: str) -> list[Mail]:
         """What was handed over of one kind."""

@@ -1,0 +1,1 @@
+"""Opening an account, proving an address, and choosing passwords."""

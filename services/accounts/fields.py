@@ -1,0 +1,31 @@
+"""What a name and an address may be, for every body that holds one."""
+
+import unicodedata
+from typing import Annotated
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, Field
+
+__all__ = ["Email", "Line", "Password"]
+
+
+def _check_email(value: str) -> str:
+    try:
+        found = validate_email(value.strip(), check_deliverability=False, allow_smtputf8=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
+    return found.ascii_email or found.normalized
+
+
+def _check_line(value: str) -> str:
+    """One line of text: it goes into mails and their headers."""
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
+        raise ValueError("must be one line without control characters")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value.strip()
+
+
+Email = Annotated[str, Field(min_length=3, max_length=254), AfterValidator(_check_email)]
+Line = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_line)]
+Password = Annotated[str, Field(min_length=1, max_length=1024)]

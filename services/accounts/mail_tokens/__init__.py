@@ -1,0 +1,1 @@
+"""The links in our mails: each works once, for a while, for one thing."""
