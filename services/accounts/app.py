@@ -10,6 +10,8 @@ from reliability.asgi import authenticator
 from reliability.rate_limit import RateLimiter
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
+from services.accounts.addresses.routes import AddressRoutes
+from services.accounts.addresses.service import AddressService
 from services.accounts.credentials import jobs as credential_jobs
 from services.accounts.credentials.routes import CredentialRoutes
 from services.accounts.credentials.service import CredentialService
@@ -23,6 +25,8 @@ from services.accounts.mail_tokens import jobs as link_jobs
 from services.accounts.mail_tokens.domain import Links
 from services.accounts.mail_tokens.service import LinkService
 from services.accounts.passwords import Passwords
+from services.accounts.profile.routes import ProfileRoutes
+from services.accounts.profile.service import ProfileService
 from services.accounts.revocation import jobs as revocation_jobs
 from services.accounts.revocation.service import RevocationService
 from services.accounts.sealing import Sealer
@@ -74,6 +78,8 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
         endpoints=[
             *key_routes.endpoints(keys),
             *CredentialRoutes(credentials).endpoints(),
+            *ProfileRoutes(ProfileService(database, guard), cookies).endpoints(),
+            *AddressRoutes(AddressService(database)).endpoints(),
             *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
         rpcs={

@@ -5,7 +5,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from reliability import rpc
 from reliability.jobs import Job, Worker
-from services.accounts.identity.domain import Status
 from services.accounts.identity.service import CUSTOMER_CHANGED, IdentityService
 
 __all__ = ["register"]
@@ -19,7 +18,7 @@ def register(
     async def customer_changed(job: Job) -> None:
         """Hands on the customer as it is now. Twice does no harm: the receiver keeps the latest `changed_at`."""
         customer = await identity.customer(job.payload["customer_id"])
-        if customer is None or customer.status is Status.ERASED:
+        if customer is None:
             return  # gone since; its removal is told by a job of its own
         changed_at = Timestamp()
         changed_at.FromDatetime(customer.changed_at)

@@ -61,6 +61,7 @@ class MailToken:
     email: str
     password_hash: str | None
     change_id: str | None
+    new_email: str | None
     expires_at: datetime
     used: bool
     expired: bool

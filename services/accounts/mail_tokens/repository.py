@@ -16,8 +16,9 @@ VALUES ($1, $2, $3, $4, $5, $6, now() + $7)
     ON CONFLICT (id) DO NOTHING
 """
 _FIND = """
-SELECT id::text, account_id::text, purpose, email, password_hash, change_id::text, expires_at,
-       used_at IS NOT NULL AS used, expires_at <= now() AS expired
+SELECT id::text, account_id::text, purpose, email, password_hash, change_id::text,
+       (SELECT new_email FROM email_changes WHERE email_changes.id = change_id) AS new_email,
+       expires_at, used_at IS NOT NULL AS used, expires_at <= now() AS expired
   FROM mail_tokens WHERE id = $1
 """
 _USE = "UPDATE mail_tokens SET used_at = now() WHERE id = $1 AND used_at IS NULL"

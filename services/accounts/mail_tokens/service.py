@@ -68,7 +68,7 @@ class LinkService:
             "customer_name": account.name,
             "link": self._links.link(token.id, token.purpose),
             "valid_minutes": int(token.purpose.lifetime.total_seconds()) // 60,
-            "new_email": token.email,
+            **({"new_email": token.new_email} if token.new_email else {}),
         }
         await self._post.send(f"account-link:{token.id}", token.email, template, data)
 

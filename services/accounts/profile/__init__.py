@@ -1,0 +1,1 @@
+"""What a customer sees and changes of their own account, takes away, and has erased."""
