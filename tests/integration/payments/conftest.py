@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import stripe
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.common.v1 import money_pb2
 from holdfast.payments.v1 import payments_pb2 as pb
 from holdfast.payments.v1 import payments_pb2_grpc
@@ -24,8 +22,9 @@ from reliability.ids import new_id
 from reliability.runtime import Application, Runtime
 from sandbox.stripe.app import create_app
 from sandbox.stripe.settings import Settings
+from services.accounts.app import build as build_accounts
 from services.accounts.keys.service import SigningKeys
-from services.accounts.keys.servicer import AccountsServicer
+from services.accounts.settings import AccountsSettings
 from services.orders.app import build as build_orders
 from services.orders.settings import OrdersSettings
 from services.payments_webhooks.app import build as build_payments
@@ -196,14 +195,15 @@ async def shop(
 ) -> Shop:
     """Everything on fresh databases."""
     keys = SigningKeys.load(servers.tls / "signing.key")
-    accounts = Application(
-        rpcs={
-            accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
-                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys)
-            )
-        }
+    accounts = await runtime_for(
+        "accounts",
+        AccountsSettings,
+        admin_grpc=NOWHERE,
+        notifications_grpc=NOWHERE,
+        accounts_secret=new_id(),
+        signing_key_file=servers.tls / "signing.key",
     )
-    to_accounts = await serve_rpc(accounts)
+    to_accounts = await serve_rpc(build_accounts(accounts))
     nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
     orders = await runtime_for("orders", OrdersSettings, cart_secret=new_id(), **nowhere)
     to_orders = await serve_rpc(build_orders(orders))
