@@ -65,16 +65,18 @@ class Cluster:
             assert set(source) == {"configMapRef"}, "a secret is given key by key, not whole"
             values |= self.data("ConfigMap", source["configMapRef"]["name"])
         for variable in container.get("env", []):
-            values[variable["name"]] = self._value(variable)
+            if (value := self._value(variable)) is not None:
+                values[variable["name"]] = value
         return values
 
-    def _value(self, variable: Object) -> str:
+    def _value(self, variable: Object) -> str | None:
         if "value" in variable:
             text = variable["value"]
             assert isinstance(text, str)
             return text
         reference = variable["valueFrom"]["secretKeyRef"]
-        return self.data("Secret", reference["name"])[reference["key"]]
+        secret = self.data("Secret", reference["name"])
+        return secret.get(reference["key"]) if reference.get("optional") else secret[reference["key"]]
 
     def mount(self, pod: Object, container: Object, root: Path) -> None:
         """Writes the secret volumes of a container below `root`."""
