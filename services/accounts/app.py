@@ -7,6 +7,7 @@ from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.http import HttpClient
 from reliability.rate_limit import RateLimiter
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -25,6 +26,9 @@ from services.accounts.mail.jobs import Post
 from services.accounts.mail_tokens import jobs as link_jobs
 from services.accounts.mail_tokens.domain import Links
 from services.accounts.mail_tokens.service import LinkService
+from services.accounts.oauth.provider import Provider
+from services.accounts.oauth.routes import OauthRoutes
+from services.accounts.oauth.service import OauthService
 from services.accounts.passwords import Passwords
 from services.accounts.profile.routes import ProfileRoutes
 from services.accounts.profile.service import ProfileService
@@ -80,6 +84,11 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
             await identity.ensure_first_owner(settings.staff_email, settings.staff_password.get_secret_value())
 
     authenticate = authenticator(TokenVerifier(own_keys, revoked=revocations), settings.public_url)
+    providers = {
+        name: Provider(name, each, HttpClient(f"oauth-{name}", ids=False))
+        for name, each in settings.oauth_providers.items()
+    }
+    oauth = OauthService(database, keys, guard, sealer, providers, public_url=settings.public_url)
     cookies = SessionCookies(secure=settings.public_url.startswith("https://"))
     return Application(
         endpoints=[
@@ -87,6 +96,7 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
             *CredentialRoutes(credentials).endpoints(),
             *ProfileRoutes(ProfileService(database, guard), cookies).endpoints(),
             *AddressRoutes(AddressService(database)).endpoints(),
+            *OauthRoutes(oauth, cookies).endpoints(),
             *SecondFactorRoutes(SecondFactorService(database, passwords, guard, factor)).endpoints(),
             *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
