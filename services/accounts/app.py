@@ -7,6 +7,7 @@ from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.http import HttpClient
 from reliability.rate_limit import RateLimiter
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -15,6 +16,7 @@ from services.accounts.addresses.service import AddressService
 from services.accounts.credentials import jobs as credential_jobs
 from services.accounts.credentials.routes import CredentialRoutes
 from services.accounts.credentials.service import CredentialService
+from services.accounts.customers.service import CustomerService
 from services.accounts.identity import jobs as identity_jobs
 from services.accounts.identity.service import IdentityService
 from services.accounts.keys import routes as key_routes
@@ -24,20 +26,28 @@ from services.accounts.mail.jobs import Post
 from services.accounts.mail_tokens import jobs as link_jobs
 from services.accounts.mail_tokens.domain import Links
 from services.accounts.mail_tokens.service import LinkService
+from services.accounts.oauth.provider import Provider
+from services.accounts.oauth.routes import OauthRoutes
+from services.accounts.oauth.service import OauthService
 from services.accounts.passwords import Passwords
 from services.accounts.profile.routes import ProfileRoutes
 from services.accounts.profile.service import ProfileService
 from services.accounts.revocation import jobs as revocation_jobs
 from services.accounts.revocation.service import RevocationService
 from services.accounts.sealing import Sealer
+from services.accounts.second_factor.factor import SecondFactor
+from services.accounts.second_factor.recovery import RecoveryCodes
+from services.accounts.second_factor.routes import SecondFactorRoutes
+from services.accounts.second_factor.service import SecondFactorService
+from services.accounts.second_factor.totp import Totp
 from services.accounts.servicer import AccountsServicer
 from services.accounts.session import jobs as session_jobs
 from services.accounts.session.cookies import SessionCookies
 from services.accounts.session.limits import Guard
 from services.accounts.session.routes import SessionRoutes
 from services.accounts.session.service import SessionService
-from services.accounts.session.totp import Totp
 from services.accounts.settings import AccountsSettings
+from services.accounts.staff.service import StaffService
 
 __all__ = ["build"]
 
@@ -51,7 +61,8 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
     guard = Guard(runtime.cache, RateLimiter(runtime.cache))
     identity = IdentityService(database, passwords)
     revocations = RevocationService(database, runtime.cache, lifetime=settings.access_token_seconds)
-    sessions = SessionService(database, passwords, keys, guard, Totp(sealer), public_url=settings.public_url)
+    factor = SecondFactor(Totp(sealer), RecoveryCodes(sealer))
+    sessions = SessionService(database, passwords, keys, guard, factor, public_url=settings.public_url)
     notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
@@ -73,6 +84,11 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
             await identity.ensure_first_owner(settings.staff_email, settings.staff_password.get_secret_value())
 
     authenticate = authenticator(TokenVerifier(own_keys, revoked=revocations), settings.public_url)
+    providers = {
+        name: Provider(name, each, HttpClient(f"oauth-{name}", ids=False))
+        for name, each in settings.oauth_providers.items()
+    }
+    oauth = OauthService(database, keys, guard, sealer, providers, public_url=settings.public_url)
     cookies = SessionCookies(secure=settings.public_url.startswith("https://"))
     return Application(
         endpoints=[
@@ -80,11 +96,14 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
             *CredentialRoutes(credentials).endpoints(),
             *ProfileRoutes(ProfileService(database, guard), cookies).endpoints(),
             *AddressRoutes(AddressService(database)).endpoints(),
+            *OauthRoutes(oauth, cookies).endpoints(),
+            *SecondFactorRoutes(SecondFactorService(database, passwords, guard, factor)).endpoints(),
             *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
         rpcs={
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
-                accounts_pb2_grpc.add_AccountsServiceServicer_to_server, AccountsServicer(keys, revocations)
+                accounts_pb2_grpc.add_AccountsServiceServicer_to_server,
+                AccountsServicer(keys, revocations, StaffService(database), CustomerService(database)),
             )
         },
         authenticate=authenticate,

@@ -6,7 +6,9 @@ from typing import Annotated
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
-__all__ = ["Email", "Line", "Password"]
+__all__ = ["Email", "Line", "Password", "email_of"]
+
+_LONGEST_EMAIL = 254
 
 
 def _check_email(value: str) -> str:
@@ -26,6 +28,14 @@ def _check_line(value: str) -> str:
     return value.strip()
 
 
-Email = Annotated[str, Field(min_length=3, max_length=254), AfterValidator(_check_email)]
+def email_of(value: str) -> str | None:
+    """An address that somebody else told us, as we write it; None when it is none."""
+    try:
+        return _check_email(value) if len(value) <= _LONGEST_EMAIL else None
+    except ValueError:
+        return None
+
+
+Email = Annotated[str, Field(min_length=3, max_length=_LONGEST_EMAIL), AfterValidator(_check_email)]
 Line = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_check_line)]
 Password = Annotated[str, Field(min_length=1, max_length=1024)]

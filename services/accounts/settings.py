@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from reliability.settings import ServiceSettings
 from services.accounts.keys.service import SigningKeys
+from services.accounts.oauth.schemas import OauthProvider, ProviderName
 
 __all__ = ["AccountsSettings"]
 
@@ -19,6 +20,8 @@ class AccountsSettings(ServiceSettings):
     accounts_secret: SecretStr = Field(min_length=32)
     signing_key_file: Path
     access_token_seconds: int = Field(default=900, ge=60, le=3600)
+    oauth_providers: dict[ProviderName, OauthProvider] = Field(default_factory=dict)
+    """Whose word is taken for who a customer is, by the name in the routes, as JSON; nobody's by default."""
     staff_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)
     staff_password: SecretStr | None = Field(default=None, min_length=12, max_length=1024)
 

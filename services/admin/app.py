@@ -22,7 +22,7 @@ from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
-from services.admin.routes import NOTIFICATIONS, PAYMENTS, TABLE
+from services.admin.routes import ACCOUNTS, NOTIFICATIONS, PAYMENTS, TABLE
 from services.admin.servicer import AdminServicer
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
@@ -50,7 +50,11 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
         database,
     )
     relay = Relay(
-        {NOTIFICATIONS.full_name: channels["notifications"], PAYMENTS.full_name: channels["payments-webhooks"]},
+        {
+            ACCOUNTS.full_name: channels["accounts"],
+            NOTIFICATIONS.full_name: channels["notifications"],
+            PAYMENTS.full_name: channels["payments-webhooks"],
+        },
         database,
         runtime.cache,
     )

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from holdfast.accounts.v1 import accounts_pb2
 from holdfast.notifications.v1 import notifications_pb2
 from holdfast.payments.v1 import payments_pb2
 from services.admin.relay.domain import RpcRoute
 
-__all__ = ["NOTIFICATIONS", "PAYMENTS", "TABLE"]
+__all__ = ["ACCOUNTS", "NOTIFICATIONS", "PAYMENTS", "TABLE"]
 
+ACCOUNTS: Final = accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]
 NOTIFICATIONS: Final = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
 PAYMENTS: Final = payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]
 _CAMPAIGNS: Final = "/api/admin/email-campaigns"
@@ -19,6 +21,12 @@ _CALL: Final = NOTIFICATIONS.methods_by_name
 _PAID: Final = PAYMENTS.methods_by_name
 _WEBHOOKS: Final = "/api/admin/webhooks"
 _WEBHOOK: Final = "webhook_id"
+
+_KNOWN: Final = ACCOUNTS.methods_by_name
+_STAFF: Final = "/api/admin/staff"
+_MEMBER: Final = "member_id"
+_CUSTOMERS: Final = "/api/admin/customers"
+_CUSTOMER: Final = "customer_id"
 
 TABLE: Final = (
     RpcRoute("POST", _CAMPAIGNS, "campaigns", _CALL["CreateCampaign"], status=201, id_field=_ID),
@@ -44,4 +52,10 @@ TABLE: Final = (
     RpcRoute("GET", "/api/admin/payments/drift", "operations", _PAID["ListDrift"]),
     RpcRoute("POST", "/api/admin/payments/reconcile", "operations", _PAID["Reconcile"], status=202),
     RpcRoute("GET", "/api/admin/payments/disputes", "operations", _PAID["ListDisputes"]),
+    RpcRoute("GET", _STAFF, "staff", _KNOWN["ListStaff"]),
+    RpcRoute("POST", _STAFF, "staff", _KNOWN["InviteStaff"], status=201, id_field=_MEMBER),
+    RpcRoute("PATCH", f"{_STAFF}/{{id}}", "staff", _KNOWN["UpdateStaff"], id_field=_MEMBER),
+    RpcRoute("DELETE", f"{_STAFF}/{{id}}", "staff", _KNOWN["RemoveStaff"], id_field=_MEMBER),
+    RpcRoute("POST", f"{_CUSTOMERS}/{{id}}/suspend", "customers", _KNOWN["SuspendCustomer"], id_field=_CUSTOMER),
+    RpcRoute("POST", f"{_CUSTOMERS}/{{id}}/reinstate", "customers", _KNOWN["ReinstateCustomer"], id_field=_CUSTOMER),
 )

@@ -77,8 +77,8 @@ class Account:
 
     @property
     def consents(self) -> bool:
-        """Whether to write to them: they agreed, and the address is theirs."""
-        return self.marketing_consent and self.email_verified
+        """Whether to write to them: they agreed, the address is theirs, and they are welcome."""
+        return self.marketing_consent and self.email_verified and self.status is Status.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)

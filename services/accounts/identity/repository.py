@@ -9,9 +9,19 @@ from services.accounts.identity.domain import Account, Kind, NewCustomer, Permis
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["account_of", "add_customers", "add_owner", "by_email", "by_id", "email_taken", "lock"]
+__all__ = [
+    "COLUMNS",
+    "account_of",
+    "add_customers",
+    "add_owner",
+    "by_email",
+    "by_id",
+    "email_taken",
+    "lock",
+    "set_status",
+]
 
-_COLUMNS = """
+COLUMNS = """
 id, kind, role, email, name, password_hash, marketing_consent, status, changed_at, created_at, email_verified_at,
 permissions, totp_secret
 """
@@ -28,6 +38,7 @@ INSERT INTO accounts (kind, role, email, name, password_hash, email_verified_at)
 VALUES ('staff', 'owner', $1, $2, $3, now())
     ON CONFLICT (lower(email)) DO NOTHING
 """
+_SET_STATUS = "UPDATE accounts SET status = $2, changed_at = now() WHERE id = $1"
 
 
 def account_of(row: "asyncpg.Record") -> Account:
@@ -56,19 +67,19 @@ def _account(row: "asyncpg.Record | None") -> Account | None:
 
 async def by_email(connection: Connection, email: str) -> Account | None:
     """The account with this address, however it is capitalised."""
-    statement = f"SELECT {_COLUMNS} FROM accounts WHERE lower(email) = lower($1)"
+    statement = f"SELECT {COLUMNS} FROM accounts WHERE lower(email) = lower($1)"
     return _account(await connection.fetchrow(statement, email))
 
 
 async def by_id(connection: Connection, account_id: str) -> Account | None:
     """The account with this id."""
-    return _account(await connection.fetchrow(f"SELECT {_COLUMNS} FROM accounts WHERE id = $1", account_id))
+    return _account(await connection.fetchrow(f"SELECT {COLUMNS} FROM accounts WHERE id = $1", account_id))
 
 
 async def lock(connection: Connection, account_id: str, *, change: bool = False) -> Account | None:
     """The account as it is and stays until the transaction ends; `change` keeps out whoever only reads it so, too."""
     strength = "FOR UPDATE" if change else "FOR SHARE"
-    statement = f"SELECT {_COLUMNS} FROM accounts WHERE id = $1 {strength}"
+    statement = f"SELECT {COLUMNS} FROM accounts WHERE id = $1 {strength}"
     return _account(await connection.fetchrow(statement, account_id))
 
 
@@ -92,3 +103,8 @@ async def add_customers(connection: Connection, new: Sequence[NewCustomer]) -> l
 async def add_owner(connection: Connection, email: str, name: str, password_hash: str) -> bool:
     """Adds an owner; False when the address is taken."""
     return await connection.execute(_ADD_OWNER, email, name, password_hash) == "INSERT 0 1"
+
+
+async def set_status(connection: Connection, account_id: str, status: Status) -> None:
+    """Suspends an account, or lets it in again."""
+    await connection.execute(_SET_STATUS, account_id, status)

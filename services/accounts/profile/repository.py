@@ -22,6 +22,7 @@ _FORGET: Final = (
     "DELETE FROM email_changes WHERE account_id = $1",
     "DELETE FROM identities WHERE account_id = $1",
     "DELETE FROM addresses WHERE account_id = $1",
+    "DELETE FROM recovery_codes WHERE account_id = $1",
 )
 _HELD: Final = {
     "addresses": """

@@ -30,6 +30,7 @@ class Profile(BaseModel):
     pending_email: str | None
     marketing_consent: bool
     has_password: bool
+    second_factor: bool
     created_at: datetime
 
     @classmethod
@@ -44,6 +45,7 @@ class Profile(BaseModel):
             pending_email=pending_email,
             marketing_consent=account.marketing_consent,
             has_password=account.password_hash is not None,
+            second_factor=account.totp_secret is not None,
             created_at=account.created_at,
         )
 

@@ -22,13 +22,14 @@ class SessionCookies:
     def of(self, session: Session) -> tuple[str, ...]:
         """Sets both."""
         return (
-            self._cookie(ACCESS_COOKIE, session.access_token, "/", session.expires_in),
-            self._cookie(REFRESH_COOKIE, session.refresh_token, _REFRESH_PATH, int(LIFETIME.total_seconds())),
+            self.one(ACCESS_COOKIE, session.access_token, "/", session.expires_in),
+            self.one(REFRESH_COOKIE, session.refresh_token, _REFRESH_PATH, int(LIFETIME.total_seconds())),
         )
 
     def gone(self) -> tuple[str, ...]:
         """Takes both away."""
-        return (self._cookie(ACCESS_COOKIE, "", "/", 0), self._cookie(REFRESH_COOKIE, "", _REFRESH_PATH, 0))
+        return (self.one(ACCESS_COOKIE, "", "/", 0), self.one(REFRESH_COOKIE, "", _REFRESH_PATH, 0))
 
-    def _cookie(self, name: str, value: str, path: str, seconds: int) -> str:
+    def one(self, name: str, value: str, path: str, seconds: int) -> str:
+        """A cookie like them; gone when it has no seconds left."""
         return f"{name}={value}; Path={path}; Max-Age={seconds}; {self._attributes}"

@@ -10,7 +10,7 @@ from services.accounts.session.domain import LIFETIME, Device, EndReason, Presen
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["add", "add_token", "end", "end_all", "live", "present", "prune", "rotate", "take_step"]
+__all__ = ["add", "add_token", "end", "end_all", "live", "present", "prune", "rotate"]
 
 _ADD = """
 INSERT INTO sessions (account_id, device, client, secret, expires_at) VALUES ($1, $2, $3, $4, now() + $5)
@@ -48,7 +48,6 @@ _PRUNE = """
 DELETE FROM sessions WHERE id IN (
     SELECT id FROM sessions WHERE expires_at < now() - $1 * interval '1 day' LIMIT 1000)
 """
-_TAKE_STEP = "UPDATE accounts SET totp_step = $2 WHERE id = $1 AND totp_step < $2"
 
 
 def _session(row: "asyncpg.Record") -> StoredSession:
@@ -104,8 +103,3 @@ async def end_all(
 async def prune(connection: Connection, days: int) -> int:
     """Deletes sessions that ran out so many days ago, with their tokens, 1,000 at most; how many."""
     return int((await connection.execute(_PRUNE, days)).split()[-1])
-
-
-async def take_step(connection: Connection, account_id: str, step: int) -> bool:
-    """Uses the one-time code of a time step; False when it, or a later one, was used."""
-    return await connection.execute(_TAKE_STEP, account_id, step) == "UPDATE 1"

@@ -68,7 +68,10 @@ class SessionRoutes:
     async def _login(self, call: Call) -> Answer:
         request: LoginRequest = call.body
         device = device_of(call.request)
-        return self._answer(await self._sessions.login(request.email, request.password, device, code=request.totp))
+        session = await self._sessions.login(
+            request.email, request.password, device, code=request.totp, recovery=request.recovery_code
+        )
+        return self._answer(session)
 
     async def _refresh(self, call: Call) -> Answer:
         token = call.request.cookies.get(REFRESH_COOKIE)

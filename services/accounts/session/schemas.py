@@ -5,17 +5,19 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
+from services.accounts.second_factor.schemas import OneTimeCode, RecoveryCode
 from services.accounts.session.domain import StoredSession
 
 __all__ = ["LoginRequest", "LoginResponse", "SessionItem", "SessionList", "SessionResponse", "User"]
 
 
 class LoginRequest(BaseModel):
-    """An address and a password, and the one-time code of whoever has a second factor."""
+    """An address and a password, and a code of whoever has a second factor: of the clock, or one kept for need."""
 
     email: str = Field(min_length=1, max_length=254)
     password: str = Field(min_length=1, max_length=1024)
-    totp: str | None = Field(default=None, pattern=r"^[0-9]{6}$")
+    totp: OneTimeCode | None = None
+    recovery_code: RecoveryCode | None = None
 
 
 class User(BaseModel):

@@ -17,6 +17,7 @@ from services.accounts.keys.service import SigningKeys
 from services.accounts.mail.service import queue_notice
 from services.accounts.passwords import Passwords
 from services.accounts.revocation.service import revoke
+from services.accounts.second_factor.factor import SecondFactor
 from services.accounts.session import repository
 from services.accounts.session.domain import (
     Device,
@@ -31,7 +32,6 @@ from services.accounts.session.domain import (
 )
 from services.accounts.session.errors import InvalidCredentials, NoSuchSession, SessionEnded, TotpRequired
 from services.accounts.session.limits import Guard, client_key
-from services.accounts.session.totp import Totp
 
 __all__ = ["Session", "SessionService", "end_sessions", "open_session", "principal_of"]
 
@@ -92,7 +92,7 @@ class SessionService:
         passwords: Passwords,
         keys: SigningKeys,
         guard: Guard,
-        totp: Totp,
+        factor: SecondFactor,
         *,
         public_url: str,
     ) -> None:
@@ -100,11 +100,13 @@ class SessionService:
         self._passwords = passwords
         self._keys = keys
         self._guard = guard
-        self._totp = totp
+        self._factor = factor
         self._public_url = public_url
 
-    async def login(self, email: str, password: str, device: Device, *, code: str | None = None) -> Session:
-        """Signs in; `code` is the one-time code of whoever has a second factor.
+    async def login(
+        self, email: str, password: str, device: Device, *, code: str | None = None, recovery: str | None = None
+    ) -> Session:
+        """Signs in; whoever has a second factor gives its `code`, or a `recovery` code.
 
         Raises `RateLimited` before any password is looked at, `InvalidCredentials` after the same work whether or
         not the address is known, and `TotpRequired`.
@@ -117,13 +119,13 @@ class SessionService:
         if account is None or not matches or account.status is not Status.ACTIVE:
             _log.info("login_refused")
             raise InvalidCredentials(headers=limits)
-        if account.totp_secret is not None and code is None:
+        if account.totp_secret is not None and code is None and recovery is None:
             raise TotpRequired(headers=limits)
         async with self._database.transaction("login") as connection:
             now = await accounts.lock(connection, account.id)
             if now is None or now.status is not Status.ACTIVE or now.password_hash != account.password_hash:
                 raise InvalidCredentials(headers=limits)  # it was changed while we were computing
-            if now.totp_secret is not None and not await self._accepts(connection, now, code):
+            if now.totp_secret is not None and not await self._factor.opens(connection, now, code, recovery):
                 raise InvalidCredentials(headers=limits)
             session = await open_session(connection, now, device, self._keys)
         crash_point("login.not_answered")
@@ -172,10 +174,6 @@ class SessionService:
                 return False
             await revoke(connection, sessions=[session_id])
             return True
-
-    async def _accepts(self, connection: Connection, account: Account, code: str | None) -> bool:
-        step = self._totp.step_of(account.totp_secret, code or "")
-        return step is not None and await repository.take_step(connection, account.id, step)
 
     async def _exchange(
         self, connection: Connection, presented: Presented, token: str, device: Device

@@ -69,6 +69,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "email_verification": {**_NAME, "link": _LINK, "valid_minutes": 24 * 60},
     "account_exists": {**_NAME, "link": _LINK},
     "password_reset": {**_NAME, "link": _LINK, "valid_minutes": 30},
+    "staff_invitation": {**_NAME, "link": _LINK, "valid_minutes": 7 * 24 * 60},
     "password_changed": {**_NAME, "link": _LINK, "happened_at": "2026-11-24T18:05:00Z"},
     "session_ended": {
         **_NAME,
@@ -77,6 +78,7 @@ SAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "device": "Firefox on Linux",
     },
     "email_change": {**_NAME, "link": _LINK, "valid_minutes": 120, "new_email": "ada@new.example.com"},
+    "email_change_approval": {**_NAME, "link": _LINK, "valid_minutes": 120, "new_email": "ada@new.example.com"},
     "email_changed": {**_NAME, "new_email": "a***@new.example.com", "happened_at": "2026-11-24T18:05:00Z"},
     "appointment_booked": {**_VISIT, "note": "Biscuit is afraid of hair dryers."},
     "appointment_moved": {**_VISIT, "previous_starts_at": "2026-11-30T20:00:00Z"},

@@ -63,9 +63,16 @@ _CATALOGUE: Final = (
     Template("email_verification", "Please confirm your mail address", schemas.TimedLink, critical=True),
     Template("account_exists", "You have an account already", schemas.AccountLink),
     Template("password_reset", "Choose a new password", schemas.TimedLink, critical=True),
+    Template("staff_invitation", "You are invited to join the staff", schemas.TimedLink, critical=True),
     Template("password_changed", "Your password was changed", schemas.AccountNotice, critical=True),
     Template("session_ended", "We signed you out, to be safe", schemas.SessionEnded, critical=True),
     Template("email_change", "Please confirm your new mail address", schemas.EmailChange, critical=True),
+    Template(
+        "email_change_approval",
+        "Please approve the new mail address of your account",
+        schemas.EmailChange,
+        critical=True,
+    ),
     Template("email_changed", "Your mail address was changed", schemas.EmailChanged, critical=True),
     Template(
         "appointment_booked", "Your appointment on {{ starts_at | day }} is booked", schemas.Appointment, critical=True

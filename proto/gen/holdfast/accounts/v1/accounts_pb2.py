@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/accounts/v1/accounts.proto\x12\x14holdfast.accounts.v1\x1a\x1fholdfast/common/v1/access.proto\"\x17\n\x15GetSigningKeysRequest\"+\n\x16GetSigningKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"\x18\n\x16ListRevocationsRequest\"P\n\x17ListRevocationsResponse\x12\x35\n\x0brevocations\x18\x01 \x03(\x0b\x32 .holdfast.accounts.v1.Revocation\".\n\nRevocation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrevoked_at\x18\x02 \x01(\x01\x32\x80\x02\n\x0f\x41\x63\x63ountsService\x12t\n\x0eGetSigningKeys\x12+.holdfast.accounts.v1.GetSigningKeysRequest\x1a,.holdfast.accounts.v1.GetSigningKeysResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12w\n\x0fListRevocations\x12,.holdfast.accounts.v1.ListRevocationsRequest\x1a-.holdfast.accounts.v1.ListRevocationsResponse\"\x07\x8a\xb5\x18\x03\n\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/accounts/v1/accounts.proto\x12\x14holdfast.accounts.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"\x17\n\x15GetSigningKeysRequest\"+\n\x16GetSigningKeysResponse\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"\x18\n\x16ListRevocationsRequest\"P\n\x17ListRevocationsResponse\x12\x35\n\x0brevocations\x18\x01 \x03(\x0b\x32 .holdfast.accounts.v1.Revocation\".\n\nRevocation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrevoked_at\x18\x02 \x01(\x01\"f\n\x12InviteStaffRequest\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x13\n\x0bpermissions\x18\x04 \x03(\t\x12\x10\n\x08staff_id\x18\x05 \x01(\t\"8\n\x13InviteStaffResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"\x12\n\x10ListStaffRequest\"o\n\x11ListStaffResponse\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32!.holdfast.accounts.v1.StaffMember\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\xb0\x01\n\x0bStaffMember\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x13\n\x0bpermissions\x18\x05 \x03(\t\x12\x0e\n\x06status\x18\x06 \x01(\t\x12\x15\n\rsecond_factor\x18\x07 \x01(\x08\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x12UpdateStaffRequest\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x11\n\x04role\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\x12\x13\n\x06status\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x13reset_second_factor\x18\x05 \x01(\x08\x12\x10\n\x08staff_id\x18\x06 \x01(\tB\x07\n\x05_roleB\t\n\x07_status\"8\n\x13UpdateStaffResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"9\n\x12RemoveStaffRequest\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\"8\n\x13RemoveStaffResponse\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"_\n\x16SuspendCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x13\n\x06reason\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08staff_id\x18\x03 \x01(\tB\t\n\x07_reason\">\n\x17SuspendCustomerResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\"A\n\x18ReinstateCustomerRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\"@\n\x19ReinstateCustomerResponse\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t2\xbf\x07\n\x0f\x41\x63\x63ountsService\x12t\n\x0eGetSigningKeys\x12+.holdfast.accounts.v1.GetSigningKeysRequest\x1a,.holdfast.accounts.v1.GetSigningKeysResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12w\n\x0fListRevocations\x12,.holdfast.accounts.v1.ListRevocationsRequest\x1a-.holdfast.accounts.v1.ListRevocationsResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12o\n\x0bInviteStaff\x12(.holdfast.accounts.v1.InviteStaffRequest\x1a).holdfast.accounts.v1.InviteStaffResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12i\n\tListStaff\x12&.holdfast.accounts.v1.ListStaffRequest\x1a\'.holdfast.accounts.v1.ListStaffResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12o\n\x0bUpdateStaff\x12(.holdfast.accounts.v1.UpdateStaffRequest\x1a).holdfast.accounts.v1.UpdateStaffResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12o\n\x0bRemoveStaff\x12(.holdfast.accounts.v1.RemoveStaffRequest\x1a).holdfast.accounts.v1.RemoveStaffResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12{\n\x0fSuspendCustomer\x12,.holdfast.accounts.v1.SuspendCustomerRequest\x1a-.holdfast.accounts.v1.SuspendCustomerResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12\x81\x01\n\x11ReinstateCustomer\x12..holdfast.accounts.v1.ReinstateCustomerRequest\x1a/.holdfast.accounts.v1.ReinstateCustomerResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +37,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNTSSERVICE'].methods_by_name['GetSigningKeys']._serialized_options = b'\212\265\030\003\n\001*'
   _globals['_ACCOUNTSSERVICE'].methods_by_name['ListRevocations']._loaded_options = None
   _globals['_ACCOUNTSSERVICE'].methods_by_name['ListRevocations']._serialized_options = b'\212\265\030\003\n\001*'
-  _globals['_GETSIGNINGKEYSREQUEST']._serialized_start=94
-  _globals['_GETSIGNINGKEYSREQUEST']._serialized_end=117
-  _globals['_GETSIGNINGKEYSRESPONSE']._serialized_start=119
-  _globals['_GETSIGNINGKEYSRESPONSE']._serialized_end=162
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=164
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=188
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=190
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=270
-  _globals['_REVOCATION']._serialized_start=272
-  _globals['_REVOCATION']._serialized_end=318
-  _globals['_ACCOUNTSSERVICE']._serialized_start=321
-  _globals['_ACCOUNTSSERVICE']._serialized_end=577
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['InviteStaff']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['InviteStaff']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ListStaff']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ListStaff']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['UpdateStaff']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['UpdateStaff']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['RemoveStaff']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['RemoveStaff']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['SuspendCustomer']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['SuspendCustomer']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ReinstateCustomer']._loaded_options = None
+  _globals['_ACCOUNTSSERVICE'].methods_by_name['ReinstateCustomer']._serialized_options = b'\212\265\030\007\n\005admin'
+  _globals['_GETSIGNINGKEYSREQUEST']._serialized_start=127
+  _globals['_GETSIGNINGKEYSREQUEST']._serialized_end=150
+  _globals['_GETSIGNINGKEYSRESPONSE']._serialized_start=152
+  _globals['_GETSIGNINGKEYSRESPONSE']._serialized_end=195
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=197
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=221
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=223
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=303
+  _globals['_REVOCATION']._serialized_start=305
+  _globals['_REVOCATION']._serialized_end=351
+  _globals['_INVITESTAFFREQUEST']._serialized_start=353
+  _globals['_INVITESTAFFREQUEST']._serialized_end=455
+  _globals['_INVITESTAFFRESPONSE']._serialized_start=457
+  _globals['_INVITESTAFFRESPONSE']._serialized_end=513
+  _globals['_LISTSTAFFREQUEST']._serialized_start=515
+  _globals['_LISTSTAFFREQUEST']._serialized_end=533
+  _globals['_LISTSTAFFRESPONSE']._serialized_start=535
+  _globals['_LISTSTAFFRESPONSE']._serialized_end=646
+  _globals['_STAFFMEMBER']._serialized_start=649
+  _globals['_STAFFMEMBER']._serialized_end=825
+  _globals['_UPDATESTAFFREQUEST']._serialized_start=828
+  _globals['_UPDATESTAFFREQUEST']._serialized_end=995
+  _globals['_UPDATESTAFFRESPONSE']._serialized_start=997
+  _globals['_UPDATESTAFFRESPONSE']._serialized_end=1053
+  _globals['_REMOVESTAFFREQUEST']._serialized_start=1055
+  _globals['_REMOVESTAFFREQUEST']._serialized_end=1112
+  _globals['_REMOVESTAFFRESPONSE']._serialized_start=1114
+  _globals['_REMOVESTAFFRESPONSE']._serialized_end=1170
+  _globals['_SUSPENDCUSTOMERREQUEST']._serialized_start=1172
+  _globals['_SUSPENDCUSTOMERREQUEST']._serialized_end=1267
+  _globals['_SUSPENDCUSTOMERRESPONSE']._serialized_start=1269
+  _globals['_SUSPENDCUSTOMERRESPONSE']._serialized_end=1331
+  _globals['_REINSTATECUSTOMERREQUEST']._serialized_start=1333
+  _globals['_REINSTATECUSTOMERREQUEST']._serialized_end=1398
+  _globals['_REINSTATECUSTOMERRESPONSE']._serialized_start=1400
+  _globals['_REINSTATECUSTOMERRESPONSE']._serialized_end=1464
+  _globals['_ACCOUNTSSERVICE']._serialized_start=1467
+  _globals['_ACCOUNTSSERVICE']._serialized_end=2426
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,36 @@ class AccountsServiceStub:
                 request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.SerializeToString,
                 response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.FromString,
                 _registered_method=True)
+        self.InviteStaff = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/InviteStaff',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffResponse.FromString,
+                _registered_method=True)
+        self.ListStaff = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/ListStaff',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffResponse.FromString,
+                _registered_method=True)
+        self.UpdateStaff = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/UpdateStaff',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffResponse.FromString,
+                _registered_method=True)
+        self.RemoveStaff = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/RemoveStaff',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffResponse.FromString,
+                _registered_method=True)
+        self.SuspendCustomer = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/SuspendCustomer',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerResponse.FromString,
+                _registered_method=True)
+        self.ReinstateCustomer = channel.unary_unary(
+                '/holdfast.accounts.v1.AccountsService/ReinstateCustomer',
+                request_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerRequest.SerializeToString,
+                response_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerResponse.FromString,
+                _registered_method=True)
 
 
 class AccountsServiceServicer:
@@ -65,6 +95,51 @@ class AccountsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InviteStaff(self, request, context):
+        """Makes somebody staff and mails them a link to choose a password by. For a member who has not used theirs yet, it
+        is a new link and what they may do from now on. Fails with email_taken, and with beyond_your_permissions when
+        more is given than the giver has. Once per idempotency-key in the metadata.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStaff(self, request, context):
+        """Everybody on the staff, the longest there first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateStaff(self, request, context):
+        """Changes what a member may do, suspends or reinstates them, or takes a lost second factor away; what is not given
+        stays. Their tokens are taken back. Fails with last_owner when nobody would be left who may do everything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveStaff(self, request, context):
+        """Ends somebody's being staff: they are signed out everywhere, and their address is free. Fails with last_owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendCustomer(self, request, context):
+        """Signs a customer out everywhere and lets them in no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReinstateCustomer(self, request, context):
+        """Lets a suspended customer in again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +152,36 @@ def add_AccountsServiceServicer_to_server(servicer, server):
                     servicer.ListRevocations,
                     request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.FromString,
                     response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.SerializeToString,
+            ),
+            'InviteStaff': grpc.unary_unary_rpc_method_handler(
+                    servicer.InviteStaff,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffResponse.SerializeToString,
+            ),
+            'ListStaff': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStaff,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffResponse.SerializeToString,
+            ),
+            'UpdateStaff': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateStaff,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffResponse.SerializeToString,
+            ),
+            'RemoveStaff': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveStaff,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffResponse.SerializeToString,
+            ),
+            'SuspendCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendCustomer,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerResponse.SerializeToString,
+            ),
+            'ReinstateCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReinstateCustomer,
+                    request_deserializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerRequest.FromString,
+                    response_serializer=holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +239,168 @@ class AccountsService:
             '/holdfast.accounts.v1.AccountsService/ListRevocations',
             holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsRequest.SerializeToString,
             holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListRevocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InviteStaff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/InviteStaff',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.InviteStaffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStaff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/ListStaff',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ListStaffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateStaff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/UpdateStaff',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.UpdateStaffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveStaff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/RemoveStaff',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.RemoveStaffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/SuspendCustomer',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.SuspendCustomerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReinstateCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.accounts.v1.AccountsService/ReinstateCustomer',
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerRequest.SerializeToString,
+            holdfast_dot_accounts_dot_v1_dot_accounts__pb2.ReinstateCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

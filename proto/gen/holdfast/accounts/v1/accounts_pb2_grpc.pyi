@@ -37,6 +37,23 @@ class AccountsServiceStub:
     """The public keys of access tokens, so that every service verifies them by itself."""
     ListRevocations: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ListRevocationsRequest, _accounts_pb2.ListRevocationsResponse]
     """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
+    InviteStaff: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.InviteStaffRequest, _accounts_pb2.InviteStaffResponse]
+    """Makes somebody staff and mails them a link to choose a password by. For a member who has not used theirs yet, it
+    is a new link and what they may do from now on. Fails with email_taken, and with beyond_your_permissions when
+    more is given than the giver has. Once per idempotency-key in the metadata.
+    """
+    ListStaff: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ListStaffRequest, _accounts_pb2.ListStaffResponse]
+    """Everybody on the staff, the longest there first."""
+    UpdateStaff: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.UpdateStaffRequest, _accounts_pb2.UpdateStaffResponse]
+    """Changes what a member may do, suspends or reinstates them, or takes a lost second factor away; what is not given
+    stays. Their tokens are taken back. Fails with last_owner when nobody would be left who may do everything.
+    """
+    RemoveStaff: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.RemoveStaffRequest, _accounts_pb2.RemoveStaffResponse]
+    """Ends somebody's being staff: they are signed out everywhere, and their address is free. Fails with last_owner."""
+    SuspendCustomer: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.SuspendCustomerRequest, _accounts_pb2.SuspendCustomerResponse]
+    """Signs a customer out everywhere and lets them in no more."""
+    ReinstateCustomer: _grpc.UnaryUnaryMultiCallable[_accounts_pb2.ReinstateCustomerRequest, _accounts_pb2.ReinstateCustomerResponse]
+    """Lets a suspended customer in again."""
 
 @_typing.type_check_only
 class AccountsServiceAsyncStub(AccountsServiceStub):
@@ -47,6 +64,23 @@ class AccountsServiceAsyncStub(AccountsServiceStub):
     """The public keys of access tokens, so that every service verifies them by itself."""
     ListRevocations: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ListRevocationsRequest, _accounts_pb2.ListRevocationsResponse]  # type: ignore[assignment]
     """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
+    InviteStaff: _aio.UnaryUnaryMultiCallable[_accounts_pb2.InviteStaffRequest, _accounts_pb2.InviteStaffResponse]  # type: ignore[assignment]
+    """Makes somebody staff and mails them a link to choose a password by. For a member who has not used theirs yet, it
+    is a new link and what they may do from now on. Fails with email_taken, and with beyond_your_permissions when
+    more is given than the giver has. Once per idempotency-key in the metadata.
+    """
+    ListStaff: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ListStaffRequest, _accounts_pb2.ListStaffResponse]  # type: ignore[assignment]
+    """Everybody on the staff, the longest there first."""
+    UpdateStaff: _aio.UnaryUnaryMultiCallable[_accounts_pb2.UpdateStaffRequest, _accounts_pb2.UpdateStaffResponse]  # type: ignore[assignment]
+    """Changes what a member may do, suspends or reinstates them, or takes a lost second factor away; what is not given
+    stays. Their tokens are taken back. Fails with last_owner when nobody would be left who may do everything.
+    """
+    RemoveStaff: _aio.UnaryUnaryMultiCallable[_accounts_pb2.RemoveStaffRequest, _accounts_pb2.RemoveStaffResponse]  # type: ignore[assignment]
+    """Ends somebody's being staff: they are signed out everywhere, and their address is free. Fails with last_owner."""
+    SuspendCustomer: _aio.UnaryUnaryMultiCallable[_accounts_pb2.SuspendCustomerRequest, _accounts_pb2.SuspendCustomerResponse]  # type: ignore[assignment]
+    """Signs a customer out everywhere and lets them in no more."""
+    ReinstateCustomer: _aio.UnaryUnaryMultiCallable[_accounts_pb2.ReinstateCustomerRequest, _accounts_pb2.ReinstateCustomerResponse]  # type: ignore[assignment]
+    """Lets a suspended customer in again."""
 
 class AccountsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns who somebody is."""
@@ -66,5 +100,58 @@ class AccountsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounts_pb2.ListRevocationsResponse, _abc.Awaitable[_accounts_pb2.ListRevocationsResponse]]:
         """The tokens that are over before their end: what services ask while Redis, where the same list is, is away."""
+
+    @_abc_1.abstractmethod
+    def InviteStaff(
+        self,
+        request: _accounts_pb2.InviteStaffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.InviteStaffResponse, _abc.Awaitable[_accounts_pb2.InviteStaffResponse]]:
+        """Makes somebody staff and mails them a link to choose a password by. For a member who has not used theirs yet, it
+        is a new link and what they may do from now on. Fails with email_taken, and with beyond_your_permissions when
+        more is given than the giver has. Once per idempotency-key in the metadata.
+        """
+
+    @_abc_1.abstractmethod
+    def ListStaff(
+        self,
+        request: _accounts_pb2.ListStaffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.ListStaffResponse, _abc.Awaitable[_accounts_pb2.ListStaffResponse]]:
+        """Everybody on the staff, the longest there first."""
+
+    @_abc_1.abstractmethod
+    def UpdateStaff(
+        self,
+        request: _accounts_pb2.UpdateStaffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.UpdateStaffResponse, _abc.Awaitable[_accounts_pb2.UpdateStaffResponse]]:
+        """Changes what a member may do, suspends or reinstates them, or takes a lost second factor away; what is not given
+        stays. Their tokens are taken back. Fails with last_owner when nobody would be left who may do everything.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveStaff(
+        self,
+        request: _accounts_pb2.RemoveStaffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.RemoveStaffResponse, _abc.Awaitable[_accounts_pb2.RemoveStaffResponse]]:
+        """Ends somebody's being staff: they are signed out everywhere, and their address is free. Fails with last_owner."""
+
+    @_abc_1.abstractmethod
+    def SuspendCustomer(
+        self,
+        request: _accounts_pb2.SuspendCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.SuspendCustomerResponse, _abc.Awaitable[_accounts_pb2.SuspendCustomerResponse]]:
+        """Signs a customer out everywhere and lets them in no more."""
+
+    @_abc_1.abstractmethod
+    def ReinstateCustomer(
+        self,
+        request: _accounts_pb2.ReinstateCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounts_pb2.ReinstateCustomerResponse, _abc.Awaitable[_accounts_pb2.ReinstateCustomerResponse]]:
+        """Lets a suspended customer in again."""
 
 def add_AccountsServiceServicer_to_server(servicer: AccountsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

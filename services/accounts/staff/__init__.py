@@ -1,0 +1,1 @@
+"""Who works here: inviting, changing what somebody may do, suspending, removing."""
