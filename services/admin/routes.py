@@ -3,10 +3,11 @@
 from typing import Final
 
 from holdfast.notifications.v1 import notifications_pb2
+from holdfast.orders.v1 import order_desk_pb2
 from holdfast.payments.v1 import payments_pb2
 from services.admin.relay.domain import RpcRoute
 
-__all__ = ["NOTIFICATIONS", "PAYMENTS", "TABLE"]
+__all__ = ["NOTIFICATIONS", "ORDER_DESK", "PAYMENTS", "TABLE"]
 
 NOTIFICATIONS: Final = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
 PAYMENTS: Final = payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]
@@ -19,6 +20,11 @@ _CALL: Final = NOTIFICATIONS.methods_by_name
 _PAID: Final = PAYMENTS.methods_by_name
 _WEBHOOKS: Final = "/api/admin/webhooks"
 _WEBHOOK: Final = "webhook_id"
+
+ORDER_DESK: Final = order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService"]
+_DESK: Final = ORDER_DESK.methods_by_name
+_ORDERS: Final = "/api/admin/orders"
+_ORDER: Final = "order_id"
 
 TABLE: Final = (
     RpcRoute("POST", _CAMPAIGNS, "campaigns", _CALL["CreateCampaign"], status=201, id_field=_ID),
@@ -44,4 +50,18 @@ TABLE: Final = (
     RpcRoute("GET", "/api/admin/payments/drift", "operations", _PAID["ListDrift"]),
     RpcRoute("POST", "/api/admin/payments/reconcile", "operations", _PAID["Reconcile"], status=202),
     RpcRoute("GET", "/api/admin/payments/disputes", "operations", _PAID["ListDisputes"]),
+    RpcRoute("GET", _ORDERS, "orders", _DESK["ListOrders"]),
+    RpcRoute("GET", f"{_ORDERS}/{{id}}", "orders", _DESK["GetOrder"], id_field=_ORDER),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/refund", "refunds", _DESK["RefundOrder"], 202, id_field=_ORDER, keyed=True),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/cancel", "orders", _DESK["CancelOrder"], id_field=_ORDER),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/fulfil", "orders", _DESK["FulfilOrder"], id_field=_ORDER),
+    RpcRoute(
+        "POST",
+        f"{_ORDERS}/{{id}}/resend-confirmation",
+        "orders",
+        _DESK["ResendConfirmation"],
+        202,
+        id_field=_ORDER,
+        once=60,
+    ),
 )
