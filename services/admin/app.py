@@ -5,7 +5,7 @@ from functools import partial
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
-from holdfast.orders.v1 import orders_pb2_grpc
+from holdfast.orders.v1 import order_desk_pb2_grpc, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
@@ -18,11 +18,13 @@ from services.admin.audit.service import AuditService
 from services.admin.dashboard import routes as dashboard_routes
 from services.admin.dashboard.service import DashboardService, Sources
 from services.admin.docs import routes as docs_routes
+from services.admin.export import routes as export_routes
+from services.admin.export.service import ExportService
 from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
-from services.admin.routes import ACCOUNTS, NOTIFICATIONS, PAYMENTS, TABLE
+from services.admin.routes import ACCOUNTS, NOTIFICATIONS, ORDER_DESK, PAYMENTS, TABLE
 from services.admin.servicer import AdminServicer
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
@@ -31,6 +33,9 @@ from services.admin.traces.receiver import receiver
 from services.admin.traces.service import TraceService
 
 __all__ = ["build"]
+
+# In one answer; a Link header leads to the rest.
+_EXPORTED_ROWS = 5_000
 
 
 def build(runtime: Runtime[AdminSettings]) -> Application:
@@ -54,10 +59,12 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             ACCOUNTS.full_name: channels["accounts"],
             NOTIFICATIONS.full_name: channels["notifications"],
             PAYMENTS.full_name: channels["payments-webhooks"],
+            ORDER_DESK.full_name: channels["orders"],
         },
         database,
         runtime.cache,
     )
+    desk = order_desk_pb2_grpc.OrderDeskServiceStub(channels["orders"])
     traces = TraceService(database, retention_days=settings.span_retention_days)
     trace_jobs.register(runtime.worker, traces)
     audit_log = AuditService(database, own_name=runtime.name)
@@ -72,6 +79,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
 
     return Application(
         endpoints=[
+            *export_routes.endpoints(ExportService(desk, _EXPORTED_ROWS)),
             *relay_routes.endpoints(TABLE, relay),
             *dashboard_routes.endpoints(DashboardService(sources), settings.shop_currency),
             *trace_routes.endpoints(traces),

@@ -4,10 +4,11 @@ from typing import Final
 
 from holdfast.accounts.v1 import accounts_pb2
 from holdfast.notifications.v1 import notifications_pb2
+from holdfast.orders.v1 import order_desk_pb2
 from holdfast.payments.v1 import payments_pb2
 from services.admin.relay.domain import RpcRoute
 
-__all__ = ["ACCOUNTS", "NOTIFICATIONS", "PAYMENTS", "TABLE"]
+__all__ = ["ACCOUNTS", "NOTIFICATIONS", "ORDER_DESK", "PAYMENTS", "TABLE"]
 
 ACCOUNTS: Final = accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]
 NOTIFICATIONS: Final = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
@@ -27,6 +28,10 @@ _STAFF: Final = "/api/admin/staff"
 _MEMBER: Final = "member_id"
 _CUSTOMERS: Final = "/api/admin/customers"
 _CUSTOMER: Final = "customer_id"
+ORDER_DESK: Final = order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService"]
+_DESK: Final = ORDER_DESK.methods_by_name
+_ORDERS: Final = "/api/admin/orders"
+_ORDER: Final = "order_id"
 
 TABLE: Final = (
     RpcRoute("POST", _CAMPAIGNS, "campaigns", _CALL["CreateCampaign"], status=201, id_field=_ID),
@@ -58,4 +63,18 @@ TABLE: Final = (
     RpcRoute("DELETE", f"{_STAFF}/{{id}}", "staff", _KNOWN["RemoveStaff"], id_field=_MEMBER),
     RpcRoute("POST", f"{_CUSTOMERS}/{{id}}/suspend", "customers", _KNOWN["SuspendCustomer"], id_field=_CUSTOMER),
     RpcRoute("POST", f"{_CUSTOMERS}/{{id}}/reinstate", "customers", _KNOWN["ReinstateCustomer"], id_field=_CUSTOMER),
+    RpcRoute("GET", _ORDERS, "orders", _DESK["ListOrders"]),
+    RpcRoute("GET", f"{_ORDERS}/{{id}}", "orders", _DESK["GetOrder"], id_field=_ORDER),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/refund", "refunds", _DESK["RefundOrder"], 202, id_field=_ORDER, keyed=True),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/cancel", "orders", _DESK["CancelOrder"], id_field=_ORDER),
+    RpcRoute("POST", f"{_ORDERS}/{{id}}/fulfil", "orders", _DESK["FulfilOrder"], id_field=_ORDER),
+    RpcRoute(
+        "POST",
+        f"{_ORDERS}/{{id}}/resend-confirmation",
+        "orders",
+        _DESK["ResendConfirmation"],
+        202,
+        id_field=_ORDER,
+        once=60,
+    ),
 )

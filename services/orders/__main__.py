@@ -13,6 +13,6 @@ if __name__ == "__main__":
         OrdersSettings,
         build,
         migrations=Path(__file__).parent / "migrations",
-        parts=("jobs", "idempotency", "machine_tokens"),
+        parts=("jobs", "idempotency", "audit", "machine_tokens"),
         access=access_pb2.access,
     )

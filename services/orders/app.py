@@ -3,11 +3,12 @@
 from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
-from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
+from holdfast.orders.v1 import order_desk_pb2, order_desk_pb2_grpc, orders_pb2, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
-from reliability import rpc
+from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
@@ -25,11 +26,14 @@ from services.orders.cart.service import CartService
 from services.orders.catalog import Catalog
 from services.orders.checkout.routes import CheckoutRoutes
 from services.orders.checkout.service import CheckoutService
+from services.orders.desk.service import OrderDesk
+from services.orders.desk.servicer import OrderDeskServicer
 from services.orders.history.routes import HistoryRoutes
 from services.orders.history.service import HistoryService
 from services.orders.notifications import Notifications
 from services.orders.order import jobs
 from services.orders.order.cancellation import CancellationService
+from services.orders.order.fulfilment import FulfilmentService
 from services.orders.order.service import OrderService
 from services.orders.payments import Payments
 from services.orders.refund.service import RefundService
@@ -55,7 +59,8 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     checkout = CheckoutService(
         database, catalog, payments, cancellation, signer, RateTable(database), settings.hold_ttl_seconds
     )
-    jobs.register(runtime.worker, order_service, cancellation, refunds)
+    fulfilment = FulfilmentService(database, notifications)
+    jobs.register(runtime.worker, order_service, cancellation, refunds, fulfilment)
     cart_jobs.register(runtime.worker, AbandonedCartService(database, notifications, settings.public_url))
     appointment_jobs.register(runtime.worker, ReminderService(database, notifications))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
@@ -63,6 +68,9 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     ended = rpc.revocation_list(
         accounts.ListRevocations, accounts_pb2.ListRevocationsRequest(), step="accounts.ListRevocations"
     )
+    admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
+    log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
+    audit.deliver(runtime.worker, database, log)
     verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     authenticate = authenticator(verifier, settings.public_url)
     owners = Owners(authenticate, signer, settings.public_url)
@@ -76,7 +84,11 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
         rpcs={
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
                 orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service, refunds)
-            )
+            ),
+            order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService"]: partial(
+                order_desk_pb2_grpc.add_OrderDeskServiceServicer_to_server,
+                OrderDeskServicer(OrderDesk(database), refunds, cancellation, fulfilment),
+            ),
         },
         authenticate=authenticate,
     )

@@ -1,8 +1,9 @@
 """What orders refuses, and why.
 
 Conflict ── OutOfStock, PriceChanged, CartChanged, CartEmpty, CartFull, CheckoutClosed, PaymentInProgress,
-            AmountMismatch, CouponRefused, SlotTaken, TooLateToChange, AppointmentEnded
-Unprocessable ── UnknownVariant, UnknownCoupon, UnknownRegion, NotShippable
+            AmountMismatch, CouponRefused, CouponExists, CouponInUse, SlotTaken, TooLateToChange, AppointmentEnded,
+            OrderNotPaid, NotFulfillable
+Unprocessable ── UnknownVariant, UnknownCoupon, UnknownRegion, NotShippable, PaymentRefused, RefundExceedsCharge
 """
 
 from reliability.errors import Conflict, Unprocessable
@@ -14,11 +15,17 @@ __all__ = [
     "CartEmpty",
     "CartFull",
     "CheckoutClosed",
+    "CouponExists",
+    "CouponInUse",
     "CouponRefused",
+    "NotFulfillable",
     "NotShippable",
+    "OrderNotPaid",
     "OutOfStock",
     "PaymentInProgress",
+    "PaymentRefused",
     "PriceChanged",
+    "RefundExceedsCharge",
     "SlotTaken",
     "TooLateToChange",
     "UnknownCoupon",
@@ -87,6 +94,30 @@ class CouponRefused(Conflict):
     code, title = "coupon_refused", "The coupon does not apply"
 
 
+class CouponExists(Conflict):
+    """Codes are unique, also against coupons that are over."""
+
+    code, title = "coupon_exists", "There is a coupon with this code"
+
+
+class CouponInUse(Conflict):
+    """Orders were placed with it: it can be ended, not deleted."""
+
+    code, title = "coupon_in_use", "The coupon has been used"
+
+
+class OrderNotPaid(Conflict):
+    """Only what was paid can be sent back, sent out or confirmed."""
+
+    code, title = "order_not_paid", "The order is not paid"
+
+
+class NotFulfillable(Conflict):
+    """It was sent already, its stock is not out of the warehouse, or its money has gone back."""
+
+    code, title = "not_fulfillable", "The order cannot be sent"
+
+
 class SlotTaken(Conflict):
     """Somebody else was faster, or nobody is there."""
 
@@ -121,3 +152,15 @@ class NotShippable(Unprocessable):
     """No tariff for sending this."""
 
     code, title = "not_shippable", "This cannot be sent there"
+
+
+class PaymentRefused(Unprocessable):
+    """The payment provider takes no payment of this order, and will not when asked again."""
+
+    code, title = "payment_refused", "This order cannot be paid"
+
+
+class RefundExceedsCharge(Unprocessable):
+    """More would go back than came in, or in another currency."""
+
+    code, title = "refund_exceeds_charge", "The refunds would exceed what was charged"

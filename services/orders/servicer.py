@@ -14,7 +14,7 @@ from reliability.ids import is_id
 from services.orders.order.domain import PaymentOutcome
 from services.orders.order.repository import NewPayment
 from services.orders.order.service import OrderService
-from services.orders.refund.repository import NewRefund
+from services.orders.refund.domain import NewRefund
 from services.orders.refund.service import RefundService
 
 __all__ = ["OrdersServicer"]
@@ -53,6 +53,7 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
                 request.amount.amount,
                 request.amount.currency,
                 request.payment_intent_id,
+                request.idempotency_key,
             )
         )
         crash_point("refund.recorded_not_answered")
@@ -63,7 +64,11 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
     ) -> pb.RecordRefundFailedResponse:
         """See the proto."""
         refund = NewRefund(
-            request.refund_id, _order_id(request.order_id), request.amount.amount, request.amount.currency
+            request.refund_id,
+            _order_id(request.order_id),
+            request.amount.amount,
+            request.amount.currency,
+            key=request.idempotency_key,
         )
         await self._refunds.record_failed(refund, request.reason)
         return pb.RecordRefundFailedResponse()

@@ -8,9 +8,10 @@ __all__ = ["OrdersSettings"]
 
 
 class OrdersSettings(ServiceSettings):
-    """Orders calls catalog, payments and notifications, and asks accounts for the keys of tokens."""
+    """Orders calls catalog, payments and notifications, asks accounts for keys, tells admin what staff did."""
 
     accounts_grpc: str
+    admin_grpc: str
     catalog_grpc: str
     payments_grpc: str
     notifications_grpc: str

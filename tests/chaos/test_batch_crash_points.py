@@ -40,7 +40,7 @@ async def test_a_batch_survives_death_at(mortal: Mortal, point: str) -> None:
             stats = await staff.campaign_stats(campaign)
             return stats if stats.get("status") == "finished" else None
 
-        stats = await eventually(finished, "the campaign", seconds=60)
+        stats = await eventually(finished, "the campaign", seconds=150)  # a batch waits a minute after a death
         await mortal.rest()
     assert (stats["sent"], stats["unknown"]) == (stats["recipients"], 0)
     mails = [mail for mail in await mortal.observer.messages() if mail["subject"].startswith(name)]

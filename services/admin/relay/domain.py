@@ -16,7 +16,8 @@ class RpcRoute:
     """A public route and the RPC behind it.
 
     `id_field` is the message field the public calls `id`, in the path and in the answer. A route with `once`
-    lets the same request through once in so many seconds, whoever asks.
+    lets the same request through once in so many seconds, whoever asks. One that is `keyed` moves money: it must come
+    with an Idempotency-Key.
     """
 
     method: str
@@ -26,6 +27,7 @@ class RpcRoute:
     status: int = 200
     id_field: str = ""
     once: int = 0
+    keyed: bool = False
 
     @property
     def request(self) -> Descriptor:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from reliability.asgi import Access, Answer, Call, Endpoint
+from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
 from reliability.context import principal
 from reliability.errors import DuplicateRequest, Unauthenticated
 from services.admin.relay.domain import STAFF_ID, RpcRoute
@@ -42,6 +42,7 @@ def _endpoint(route: RpcRoute, relay: Relay) -> Endpoint:
         handle,
         access=Access.STAFF,
         permission=route.permission,
+        key=KeyRule.REQUIRED if route.keyed else KeyRule.ACCEPTED,
         body=fields if in_body else None,
         query=None if in_body else fields,
         answer=model_for(route.rpc.output_type, names=route.names, strict=False),

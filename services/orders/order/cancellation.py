@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from holdfast.payments.v1 import payments_pb2
-from reliability import idempotency, jobs
+from reliability import audit, idempotency, jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
 from reliability.jobs import Job, Run, Snooze
@@ -18,7 +18,7 @@ from services.orders.catalog import Catalog
 from services.orders.coupon import repository as coupons
 from services.orders.errors import CheckoutClosed, PaymentInProgress
 from services.orders.order import repository
-from services.orders.order.domain import Actor, Order, OrderStatus
+from services.orders.order.domain import Actor, Order, OrderStatus, staff
 from services.orders.payments import Payments
 
 __all__ = ["CancellationService"]
@@ -41,8 +41,8 @@ class CancellationService:
         self._payments = payments
         self._hold_ttl = hold_ttl
 
-    async def cancel(self, order: Order, reason: str, actor: str) -> None:
-        """Ends a pending order. Raises `PaymentInProgress`."""
+    async def cancel(self, order: Order, reason: str, actor: str, *, staff_id: str = "") -> None:
+        """Ends a pending order; a member of staff who does it is audited. Raises `PaymentInProgress`."""
         status = await self._payments.cancel_intent(order.id)
         if status != payments_pb2.INTENT_STATUS_CANCELED:
             raise PaymentInProgress("The payment is being processed or has gone through; it is too late to cancel.")
@@ -51,6 +51,8 @@ class CancellationService:
             if await repository.cancel(connection, order.id, reason, actor):
                 if order.coupon_code:
                     await coupons.give_back(connection, order.id)
+                if staff_id:
+                    await audit.record(connection, staff_id, "order.cancelled", order.id, reason=reason)
                 await jobs.enqueue(connection, "release_stock", {"order_id": order.id}, unique_key=order.id)
             crash_point("cancel.not_committed")
 
@@ -83,6 +85,20 @@ class CancellationService:
             answer = await view(connection, await repository.find(connection, order_id) or order)
             await claim.store(connection, 200, answer.model_dump(mode="json"))
         return answer
+
+    async def by_staff(self, order_id: str, reason: str, staff_id: str) -> None:
+        """Ends an order that was not paid; the second call finds it ended.
+
+        Raises `NotFound`, `PaymentInProgress`, `CheckoutClosed`.
+        """
+        # No key is needed: the order's own state replays the answer.
+        async with self._database.connection() as connection:
+            order = await repository.get(connection, order_id)
+        adopt_correlation(order.correlation_id)
+        if order.status is OrderStatus.PENDING:
+            await self.cancel(order, reason, staff(staff_id), staff_id=staff_id)
+        elif order.status is not OrderStatus.CANCELLED:
+            raise CheckoutClosed("The order is paid; send its money back instead.")
 
     async def expire(self, job: Job) -> None:
         """Ends an order nobody paid in time; comes back while its money may still be on the way."""

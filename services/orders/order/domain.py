@@ -19,6 +19,7 @@ __all__ = [
     "PaymentOutcome",
     "StockState",
     "outcome_of_payment",
+    "staff",
 ]
 
 
@@ -56,6 +57,11 @@ class Actor(StrEnum):
     PAYMENTS = "payments"
     CLOCK = "clock"
     ORDERS = "orders"
+
+
+def staff(staff_id: str) -> str:
+    """How a timeline names a member of staff."""
+    return f"staff:{staff_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,28 @@
 
 from reliability.jobs import Worker
 from services.orders.order.cancellation import CancellationService
+from services.orders.order.fulfilment import FulfilmentService
 from services.orders.order.service import OrderService
 from services.orders.refund.service import RefundService
 
 __all__ = ["register"]
 
 
-def register(worker: Worker, service: OrderService, cancellation: CancellationService, refunds: RefundService) -> None:
+def register(
+    worker: Worker,
+    service: OrderService,
+    cancellation: CancellationService,
+    refunds: RefundService,
+    fulfilment: FulfilmentService,
+) -> None:
     """Makes the handlers known."""
     worker.handle("commit_stock", service.commit_stock)
     worker.handle("send_confirmation", service.send_confirmation)
     worker.handle("refund_payment", refunds.refund_payment)
+    worker.handle("send_refund", refunds.send)
     worker.handle("send_refund_notice", refunds.send_notice)
+    worker.handle("send_shipping_notice", fulfilment.send_notice)
+    worker.handle("resend_confirmation", fulfilment.send_again)
     worker.handle("expire_order", cancellation.expire)
     worker.handle("release_stock", cancellation.release_stock)
     worker.every(300.0, "expired_holds", cancellation.expire_overdue)

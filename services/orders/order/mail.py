@@ -4,7 +4,7 @@ from typing import Any
 
 from services.orders.order.domain import Order
 
-__all__ = ["confirmation", "refund_notice"]
+__all__ = ["confirmation", "refund_notice", "shipping_notice"]
 
 
 def _money(amount: int, currency: str) -> dict[str, Any]:
@@ -31,13 +31,28 @@ def confirmation(order: Order) -> dict[str, Any]:
     }
 
 
-def refund_notice(order: Order, amount: int, currency: str) -> dict[str, Any]:
-    """Data of the template `refund_issued`."""
+def refund_notice(order: Order, amount: int, currency: str, reason: str) -> dict[str, Any]:
+    """Data of the template `refund_issued`; `reason` is a sentence, or a code that notifications has one for."""
     return {
         "order_number": order.number,
         "customer_name": order.shipping_address["name"],
         "amount": _money(amount, currency),
-        "reason": "out_of_stock" if order.stock == "lost" else "not_payable",
+        "reason": reason,
+    }
+
+
+def shipping_notice(
+    order: Order, carrier: str | None, tracking_number: str | None, tracking_url: str | None
+) -> dict[str, Any]:
+    """Data of the template `order_shipped`."""
+    return {
+        "order_number": order.number,
+        "customer_name": order.shipping_address["name"],
+        "items": [{"title": line.title, "quantity": line.quantity} for line in order.lines],
+        "carrier": carrier,
+        "tracking_number": tracking_number,
+        "tracking_url": tracking_url,
+        "shipping_address": order.shipping_address,
     }
 
 

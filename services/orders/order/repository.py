@@ -13,10 +13,10 @@ from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, P
 __all__ = [
     "NewPayment",
     "Summary",
-    "applied_payment",
     "cancel",
     "find",
     "find_payment",
+    "fulfil",
     "get",
     "insert",
     "live_of_cart",
@@ -110,18 +110,6 @@ async def get(connection: Connection, order_id: str) -> Order:
     if order is None:
         raise NotFound(f"There is no order {order_id}.")
     return order
-
-
-async def applied_payment(connection: Connection, order_id: str) -> NewPayment | None:
-    """The money that paid an order; not always of the intent the checkout showed."""
-    row = await connection.fetchrow(
-        """
-        SELECT payment_intent_id, order_id::text, amount, currency FROM order_payments
-         WHERE order_id = $1 AND outcome = 'applied'
-        """,
-        order_id,
-    )
-    return NewPayment(**row) if row else None
 
 
 async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
@@ -230,6 +218,26 @@ async def mark_paid(connection: Connection, order_id: str) -> None:
         "UPDATE orders SET status = 'paid', paid_at = now() WHERE id = $1 AND status = 'pending'", order_id
     )
     await note(connection, order_id, OrderStatus.PAID, "payment arrived", Actor.PAYMENTS)
+
+
+async def fulfil(
+    connection: Connection, order_id: str, carrier: str | None, tracking_number: str | None, tracking_url: str | None
+) -> datetime | None:
+    """Notes that an order was handed to a carrier; when, or None when it was before or cannot be."""
+    at: datetime | None = await connection.fetchval(
+        """
+        UPDATE orders
+           SET fulfilled_at = now(), carrier = $2, tracking_number = $3, tracking_url = $4,
+               status = CASE status WHEN 'paid' THEN 'fulfilled' ELSE status END
+         WHERE id = $1 AND fulfilled_at IS NULL AND stock = 'committed' AND status IN ('paid', 'partially_refunded')
+        RETURNING fulfilled_at
+        """,
+        order_id,
+        carrier,
+        tracking_number,
+        tracking_url,
+    )
+    return at
 
 
 async def find_payment(connection: Connection, payment_intent_id: str) -> PaymentOutcome | None:

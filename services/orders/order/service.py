@@ -17,6 +17,7 @@ from services.orders.order import repository
 from services.orders.order.domain import Actor, Order, PaymentOutcome, StockState, outcome_of_payment
 from services.orders.order.mail import confirmation
 from services.orders.order.repository import NewPayment, Summary
+from services.orders.refund.service import send_back_rest
 
 __all__ = ["OrderService"]
 
@@ -93,12 +94,13 @@ class OrderService:
             stock = order.stock
         crash_point("stock.not_noted")
         async with self._database.transaction("stock committed") as connection:
+            await repository.find(connection, order.id, lock=True)
             await repository.set_stock(connection, order.id, stock)
             if stock is StockState.COMMITTED:
                 await jobs.enqueue(connection, "send_confirmation", {"order_id": order.id}, unique_key=order.id)
-            elif payment := await repository.applied_payment(connection, order.id):
+            else:
                 await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
-                await self._send_back(connection, payment, "out of stock")
+                await send_back_rest(connection, order, "out_of_stock")
             await job.complete(connection)
         crash_point("stock.noted")
 

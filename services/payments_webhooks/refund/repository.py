@@ -13,7 +13,7 @@ __all__ = ["Refund", "adopt", "by_stripe_id", "find", "find_by_key", "insert", "
 
 _SELECT = """
 SELECT r.id::text, r.payment_id::text, p.order_id::text, p.payment_intent_id, r.amount, r.currency, r.reason, r.state,
-       r.failure_reason, r.stripe_key, r.stripe_refund_id, p.correlation_id, r.created_at
+       r.failure_reason, r.stripe_key, r.stripe_refund_id, p.correlation_id, r.created_at, r.idempotency_key
   FROM refunds r JOIN payments p ON p.id = r.payment_id
 """
 
@@ -35,6 +35,7 @@ class Refund:
     stripe_refund_id: str | None
     correlation_id: str
     created_at: datetime
+    idempotency_key: str
 
     @property
     def stripe_idempotency_key(self) -> str:

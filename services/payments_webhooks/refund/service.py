@@ -123,6 +123,7 @@ class RefundService:
             order_id=refund.order_id,
             amount=money_pb2.Money(amount=refund.amount, currency=refund.currency),
             payment_intent_id=refund.payment_intent_id,
+            idempotency_key=refund.idempotency_key,
         )
         await rpc.invoke(self._orders.RecordRefund, request, step="orders.RecordRefund")
         crash_point("refund.reported_not_noted")
@@ -137,6 +138,7 @@ class RefundService:
             order_id=refund.order_id,
             amount=money_pb2.Money(amount=refund.amount, currency=refund.currency),
             reason=refund.failure_reason,
+            idempotency_key=refund.idempotency_key,
         )
         await rpc.invoke(self._orders.RecordRefundFailed, request, step="orders.RecordRefundFailed")
         crash_point("refund.failure_reported_not_noted")

@@ -27,7 +27,7 @@ from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_acce
 from holdfast.common.v1 import money_pb2 as holdfast_dot_common_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fholdfast/orders/v1/orders.proto\x12\x12holdfast.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\"n\n\x14RecordPaymentRequest\x12\x19\n\x11payment_intent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\"L\n\x15RecordPaymentResponse\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".holdfast.orders.v1.PaymentOutcome\"\x80\x01\n\x13RecordRefundRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x19\n\x11payment_intent_id\x18\x04 \x01(\t\"\x16\n\x14RecordRefundResponse\"{\n\x19RecordRefundFailedRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1c\n\x1aRecordRefundFailedResponse\"?\n\x16GetPayableOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\"\xad\x01\n\x17GetPayableOrderResponse\x12\x14\n\x0corder_number\x18\x01 \x01(\t\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x33\n\x0fhold_expires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x11GetSummaryRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x12GetSummaryResponse\x12\x0e\n\x06orders\x18\x01 \x01(\x03\x12*\n\x07revenue\x18\x02 \x03(\x0b\x32\x19.holdfast.common.v1.Money\x12\x16\n\x0epending_orders\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x04 \x01(\x03*j\n\x0ePaymentOutcome\x12\x1f\n\x1bPAYMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17PAYMENT_OUTCOME_APPLIED\x10\x01\x12\x1a\n\x16PAYMENT_OUTCOME_REFUND\x10\x02\x32\x89\x05\n\rOrdersService\x12}\n\rRecordPayment\x12(.holdfast.orders.v1.RecordPaymentRequest\x1a).holdfast.orders.v1.RecordPaymentResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12z\n\x0cRecordRefund\x12\'.holdfast.orders.v1.RecordRefundRequest\x1a(.holdfast.orders.v1.RecordRefundResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12\x8c\x01\n\x12RecordRefundFailed\x12-.holdfast.orders.v1.RecordRefundFailedRequest\x1a..holdfast.orders.v1.RecordRefundFailedResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12\x83\x01\n\x0fGetPayableOrder\x12*.holdfast.orders.v1.GetPayableOrderRequest\x1a+.holdfast.orders.v1.GetPayableOrderResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12h\n\nGetSummary\x12%.holdfast.orders.v1.GetSummaryRequest\x1a&.holdfast.orders.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fholdfast/orders/v1/orders.proto\x12\x12holdfast.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\"n\n\x14RecordPaymentRequest\x12\x19\n\x11payment_intent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\"L\n\x15RecordPaymentResponse\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".holdfast.orders.v1.PaymentOutcome\"\x99\x01\n\x13RecordRefundRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x19\n\x11payment_intent_id\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x16\n\x14RecordRefundResponse\"\x94\x01\n\x19RecordRefundFailedRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12)\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x1c\n\x1aRecordRefundFailedResponse\"?\n\x16GetPayableOrderRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\"\xad\x01\n\x17GetPayableOrderResponse\x12\x14\n\x0corder_number\x18\x01 \x01(\t\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x33\n\x0fhold_expires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\">\n\x11GetSummaryRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x12GetSummaryResponse\x12\x0e\n\x06orders\x18\x01 \x01(\x03\x12*\n\x07revenue\x18\x02 \x03(\x0b\x32\x19.holdfast.common.v1.Money\x12\x16\n\x0epending_orders\x18\x03 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x04 \x01(\x03*j\n\x0ePaymentOutcome\x12\x1f\n\x1bPAYMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17PAYMENT_OUTCOME_APPLIED\x10\x01\x12\x1a\n\x16PAYMENT_OUTCOME_REFUND\x10\x02\x32\x89\x05\n\rOrdersService\x12}\n\rRecordPayment\x12(.holdfast.orders.v1.RecordPaymentRequest\x1a).holdfast.orders.v1.RecordPaymentResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12z\n\x0cRecordRefund\x12\'.holdfast.orders.v1.RecordRefundRequest\x1a(.holdfast.orders.v1.RecordRefundResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12\x8c\x01\n\x12RecordRefundFailed\x12-.holdfast.orders.v1.RecordRefundFailedRequest\x1a..holdfast.orders.v1.RecordRefundFailedResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12\x83\x01\n\x0fGetPayableOrder\x12*.holdfast.orders.v1.GetPayableOrderRequest\x1a+.holdfast.orders.v1.GetPayableOrderResponse\"\x17\x8a\xb5\x18\x13\n\x11payments-webhooks\x12h\n\nGetSummary\x12%.holdfast.orders.v1.GetSummaryRequest\x1a&.holdfast.orders.v1.GetSummaryResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,28 +44,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERSSERVICE'].methods_by_name['GetPayableOrder']._serialized_options = b'\212\265\030\023\n\021payments-webhooks'
   _globals['_ORDERSSERVICE'].methods_by_name['GetSummary']._loaded_options = None
   _globals['_ORDERSSERVICE'].methods_by_name['GetSummary']._serialized_options = b'\212\265\030\007\n\005admin'
-  _globals['_PAYMENTOUTCOME']._serialized_start=1086
-  _globals['_PAYMENTOUTCOME']._serialized_end=1192
+  _globals['_PAYMENTOUTCOME']._serialized_start=1137
+  _globals['_PAYMENTOUTCOME']._serialized_end=1243
   _globals['_RECORDPAYMENTREQUEST']._serialized_start=153
   _globals['_RECORDPAYMENTREQUEST']._serialized_end=263
   _globals['_RECORDPAYMENTRESPONSE']._serialized_start=265
   _globals['_RECORDPAYMENTRESPONSE']._serialized_end=341
   _globals['_RECORDREFUNDREQUEST']._serialized_start=344
-  _globals['_RECORDREFUNDREQUEST']._serialized_end=472
-  _globals['_RECORDREFUNDRESPONSE']._serialized_start=474
-  _globals['_RECORDREFUNDRESPONSE']._serialized_end=496
-  _globals['_RECORDREFUNDFAILEDREQUEST']._serialized_start=498
-  _globals['_RECORDREFUNDFAILEDREQUEST']._serialized_end=621
-  _globals['_RECORDREFUNDFAILEDRESPONSE']._serialized_start=623
-  _globals['_RECORDREFUNDFAILEDRESPONSE']._serialized_end=651
-  _globals['_GETPAYABLEORDERREQUEST']._serialized_start=653
-  _globals['_GETPAYABLEORDERREQUEST']._serialized_end=716
-  _globals['_GETPAYABLEORDERRESPONSE']._serialized_start=719
-  _globals['_GETPAYABLEORDERRESPONSE']._serialized_end=892
-  _globals['_GETSUMMARYREQUEST']._serialized_start=894
-  _globals['_GETSUMMARYREQUEST']._serialized_end=956
-  _globals['_GETSUMMARYRESPONSE']._serialized_start=958
-  _globals['_GETSUMMARYRESPONSE']._serialized_end=1084
-  _globals['_ORDERSSERVICE']._serialized_start=1195
-  _globals['_ORDERSSERVICE']._serialized_end=1844
+  _globals['_RECORDREFUNDREQUEST']._serialized_end=497
+  _globals['_RECORDREFUNDRESPONSE']._serialized_start=499
+  _globals['_RECORDREFUNDRESPONSE']._serialized_end=521
+  _globals['_RECORDREFUNDFAILEDREQUEST']._serialized_start=524
+  _globals['_RECORDREFUNDFAILEDREQUEST']._serialized_end=672
+  _globals['_RECORDREFUNDFAILEDRESPONSE']._serialized_start=674
+  _globals['_RECORDREFUNDFAILEDRESPONSE']._serialized_end=702
+  _globals['_GETPAYABLEORDERREQUEST']._serialized_start=704
+  _globals['_GETPAYABLEORDERREQUEST']._serialized_end=767
+  _globals['_GETPAYABLEORDERRESPONSE']._serialized_start=770
+  _globals['_GETPAYABLEORDERRESPONSE']._serialized_end=943
+  _globals['_GETSUMMARYREQUEST']._serialized_start=945
+  _globals['_GETSUMMARYREQUEST']._serialized_end=1007
+  _globals['_GETSUMMARYRESPONSE']._serialized_start=1009
+  _globals['_GETSUMMARYRESPONSE']._serialized_end=1135
+  _globals['_ORDERSSERVICE']._serialized_start=1246
+  _globals['_ORDERSSERVICE']._serialized_end=1895
 # @@protoc_insertion_point(module_scope)
