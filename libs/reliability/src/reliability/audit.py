@@ -25,6 +25,7 @@ from reliability.postgres import Connection, Database
 __all__ = ["APPEND", "Append", "Entry", "deliver", "record"]
 
 APPEND: Final = "append_audit"
+"""The kind of the job that hands an entry on."""
 # Full jitter up to five minutes makes this about a day and a half: the log may be away for that long.
 _ATTEMPTS: Final = 1000
 
@@ -51,6 +52,7 @@ class Entry:
 
 
 Append = Callable[[Entry], Awaitable[None]]
+"""Hands an entry to the log, which has to take one of the same id once only. Any error: it is tried again."""
 
 
 async def record(connection: Connection, actor: str, action: str, subject: str, **detail: Any) -> str:

@@ -30,7 +30,9 @@ _VALID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of this one request; empty outside of one."""
 client_address: ContextVar[str] = ContextVar("client_address", default="")
+"""Who is asking by address, as the gateway saw it; empty outside of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Principal:
 
 
 principal: ContextVar[Principal | None] = ContextVar("principal", default=None)
+"""Who is asking, proven; None when nobody has signed in."""
 
 
 def correlation_id() -> str:

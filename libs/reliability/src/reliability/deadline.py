@@ -16,8 +16,11 @@ from reliability.errors import DeadlineExceeded
 __all__ = ["CACHE_CAP", "DATABASE_CAP", "EXTERNAL_CAP", "deadline_scope", "extra_time", "limit", "remaining", "sleep"]
 
 EXTERNAL_CAP = 8.0
+"""Seconds a call to another service or API may take."""
 DATABASE_CAP = 10.0
+"""Seconds a transaction may take."""
 CACHE_CAP = 2.0
+"""Seconds a call to Redis may take."""
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 

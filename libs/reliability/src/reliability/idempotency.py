@@ -64,6 +64,7 @@ class Replay(ControlFlow):
 
 
 current: ContextVar[Key | None] = ContextVar("idempotency_key", default=None)
+"""The key of this request, as the edge has checked it; None without one."""
 
 
 def parse(header: str) -> str:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["LIFETIME", "MACHINE_AUDIENCE", "MachineVerifier", "TokenUsed", "TrustedIssuer", "mint"]
 
 MACHINE_AUDIENCE: Final = "holdfast-machines"
+"""The audience a token has to name."""
 LIFETIME: Final = 300
+"""Seconds a token of ours is good for."""
 # Public keys only: with a shared secret among them, whoever may read the keys could sign.
 _ALGORITHMS: Final = ["Ed25519", "EdDSA", "ES256", "RS256"]
 _LEEWAY: Final = 5

@@ -16,9 +16,13 @@ from reliability.errors import Problem, Unauthenticated
 __all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "Revoked", "TokenVerifier"]
 
 ISSUER = "holdfast"
+"""`iss` of an access token."""
 AUDIENCE = "holdfast"
+"""`aud` of an access token."""
 ALGORITHM = "Ed25519"
+"""The only one that is accepted, whatever a token says (RFC 8725, 3.1; RFC 9864)."""
 ACCESS_COOKIE = "holdfast_access"
+"""The cookie a browser brings its access token in."""
 _REFETCH_SECONDS = 10.0
 _LEEWAY = 5
 

@@ -24,6 +24,7 @@ from reliability.errors import DeadlineExceeded
 __all__ = ["Command", "Wire"]
 
 Command = tuple[str | bytes | int | float, ...]
+"""A command's name and its arguments; texts go as UTF-8."""
 
 _INCOMPLETE: Final = object()
 # A loop that was busy for long sees the alarm before it sees what has arrived meanwhile.

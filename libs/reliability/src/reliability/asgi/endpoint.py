@@ -39,6 +39,7 @@ from reliability.fingerprint import fingerprint
 __all__ = ["MAX_BODY", "Access", "Answer", "Authenticate", "Call", "Endpoint", "KeyRule", "routes"]
 
 MAX_BODY: Final = 1024 * 1024
+"""Bytes of a body, unless the row of the route says otherwise: 1 MiB."""
 _LENGTH: Final = re.compile(r"[0-9]+")
 _DIGITS: Final = 18
 # No body of ours is deeper than five; Python gives up at about a thousand, with an error that would be ours.
@@ -99,6 +100,7 @@ class Call:
 
 
 Authenticate = Callable[[Request], Awaitable[Principal | None]]
+"""Says who sends a request, None when nobody says; raises `Unauthenticated` for a bad proof."""
 Handler = Callable[[Call], Awaitable[Answer | Response]]
 
 

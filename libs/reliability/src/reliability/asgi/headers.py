@@ -27,6 +27,7 @@ SECURITY_HEADERS: Final[tuple[tuple[str, str], ...]] = (
     ("cross-origin-resource-policy", "same-origin"),
     ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=()"),
 )
+"""What every answer carries that brings no such header itself (OWASP, HTTP Security Response Headers)."""
 _ENCODED: Final = tuple((name.encode(), value.encode()) for name, value in SECURITY_HEADERS)
 _TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 

@@ -16,6 +16,7 @@ Json = dict[str, Any]
 Mode = Literal["validation", "serialization"]
 
 REFERENCE: Final = "#/components/schemas/{model}"
+"""Where a document of OpenAPI 3.1 keeps its schemas."""
 _TARGET: Final = re.compile(r'"#/components/schemas/([^"]+)"')
 
 

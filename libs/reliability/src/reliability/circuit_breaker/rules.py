@@ -30,6 +30,7 @@ class Outcome(Enum):
 
 
 Judge = Callable[[Exception], Outcome]
+"""Says what a failure of a call tells about the dependency."""
 
 
 def judge(error: Exception) -> Outcome:

@@ -28,8 +28,11 @@ __all__ = [
 ]
 
 SIGNAL = "jobs"
+"""What a commit that enqueued says to the workers of its process (see `postgres.signal`)."""
 DEFAULT_MAX_ATTEMPTS = 10
+"""Attempts of a job, the first included."""
 LOST = "the worker that held it died or hung"
+"""The error of an attempt that nobody ended."""
 
 _ENQUEUE = """
 INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)

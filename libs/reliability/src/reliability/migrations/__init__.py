@@ -9,6 +9,7 @@ __all__ = ["PARTS", "migrate"]
 
 _HERE = Path(__file__).parent
 PARTS = ("jobs", "idempotency", "inbox", "audit", "machine_tokens")
+"""The folders of migrations; a service names those whose tables it uses."""
 
 
 def migrate(url: str, own: Path, parts: tuple[str, ...]) -> int:

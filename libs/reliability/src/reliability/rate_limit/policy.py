@@ -93,8 +93,14 @@ def _within(name: str, what: str, value: Any, low: int, high: int) -> None:
 
 
 LOGIN: Final = Policy("login", 5, 900)
+"""5 in 15 minutes: of one account, and of one address."""
 SIGNUP: Final = Policy("signup", 3, 900)
+"""3 in 15 minutes."""
 RESET: Final = Policy("reset", 3, 900)
+"""3 in 15 minutes: mails somebody else may be sent."""
 REFRESH: Final = Policy("refresh", 60, 900)
+"""60 in 15 minutes: more than any number of open tabs needs."""
 CHECKOUT: Final = Policy("checkout", 20, 60, Algorithm.GCRA, burst=10)
+"""10 at once, then one every 3 seconds."""
 SEARCH: Final = Policy("search", 120, 60, Algorithm.GCRA, burst=40)
+"""40 at once, then two a second."""

@@ -24,6 +24,7 @@ __all__ = ["PREVIOUS_ATTEMPTS", "parse_attempts", "previous_attempts", "previous
 T = TypeVar("T")
 
 PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
+"""The header, and gRPC metadata, that carries how many attempts came before (gRFC A6)."""
 LEAST: Final = 0.05
 _DIGITS: Final = 4
 

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 PUSHBACK: Final = "grpc-retry-pushback-ms"
+"""The trailer that says when to come back, in milliseconds; negative: never (gRFC A6)."""
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -70,11 +71,16 @@ class Verdict:
 
 
 PERMANENT: Final = Verdict(Again.NEVER)
+"""Trying again would end the same."""
 SAFE: Final = Verdict(Again.ALWAYS)
+"""Nothing has happened: it may be tried again, whatever it was."""
 UNKNOWN: Final = Verdict(Again.IF_IDEMPOTENT)
+"""It may have happened: only what may happen twice is tried again."""
 PUSHED_BACK: Final = Verdict(Again.NEVER, pushed_back=True)
+"""The other side asks not to be tried again, and is overloaded."""
 
 Classifier = Callable[[Exception], Verdict]
+"""Says of a failure whether to try again. It must not raise."""
 
 
 def classify(error: Exception) -> Verdict:

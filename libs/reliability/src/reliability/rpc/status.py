@@ -18,6 +18,7 @@ M = TypeVar("M", ErrorInfo, RetryInfo)
 __all__ = ["DETAILS", "from_call", "pushback", "to_status"]
 
 DETAILS: Final = "grpc-status-details-bin"
+"""The trailer that carries a google.rpc.Status (gRPC, Richer error model)."""
 _DOMAIN: Final = "holdfast"
 # gRPC refuses trailers over 8 KiB, and base64 adds a third: what is too long must not cost the code and status.
 _DETAIL_CHARACTERS: Final = 1000
