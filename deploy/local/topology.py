@@ -246,7 +246,7 @@ class Site:
                 }
             case "notifications":
                 return {
-                    "MAIL_URL": self.external.mail_url or f"smtp://{HOST}:{self.ports.of('mailbox SMTP')}",
+                    "MAIL_URL": self.external.mail_url or self._mailbox(),
                     "MAIL_FROM": self.environment.get("MAIL_FROM", "Holdfast <shop@holdfast.example>"),
                     "MAIL_STAFF": STAFF_EMAIL,
                     "LINK_SECRET": self.secrets.link_secret,
@@ -269,6 +269,12 @@ class Site:
         # The checkout's own code comes first, whatever else is installed.
         ours = (ROOT / "libs" / "reliability" / "src", ROOT / "proto" / "gen")
         return os.pathsep.join([*map(str, ours), *filter(None, [self.environment.get("PYTHONPATH")])])
+
+    def _mailbox(self) -> str:
+        """How mail gets to the mailbox: by SMTP, or with MAILBOX_SPEAKS=resend by an API that knows a batch again."""
+        if self.environment.get("MAILBOX_SPEAKS") == "resend":
+            return f"resend+http://re_sandbox@{HOST}:{self.ports.of('mailbox')}"
+        return f"smtp://{HOST}:{self.ports.of('mailbox SMTP')}"
 
     def _url(self, part: str) -> str:
         return f"http://{HOST}:{self.ports.of(part)}"

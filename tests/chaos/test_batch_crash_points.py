@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.local.demo.shopper import eventually
-from deploy.local.ports import Ports, pick_port_base
+from deploy.local.ports import pick_port_base
 from deploy.local.system import System
 from reliability.testing.crash import CrashPoints
 from tests.chaos.test_crash_points import BATCH, Mortal, mortal, points
@@ -20,10 +20,8 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, points: CrashPoints) -> Iterator[System]:
     """A system whose mail goes to Resend's side of the mailbox."""
-    base = pick_port_base()
-    mail = f"resend+http://re_crash@127.0.0.1:{Ports(base).of('mailbox')}"
-    environment = points.environment | {"MAIL_URL": mail}
-    with System(tmp_path_factory.mktemp("batches"), base, environment=environment) as system:
+    environment = points.environment | {"MAILBOX_SPEAKS": "resend"}
+    with System(tmp_path_factory.mktemp("batches"), pick_port_base(), environment=environment) as system:
         yield system
 
 
