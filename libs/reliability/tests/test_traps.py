@@ -143,9 +143,9 @@ async def test_the_trace_goes_along_and_a_call_that_hangs_ends_its_span(
     impatient = asyncio.create_task(ask(method))
     await asked.wait()
     impatient.cancel()
-    async with asyncio.timeout(EXTERNAL_CAP / 2):  # not at the end of the call's own time
-        with pytest.raises(asyncio.CancelledError):
-            await impatient
+    done, _ = await asyncio.wait({impatient}, timeout=EXTERNAL_CAP / 2)  # not at the end of the call's own time
+    assert done
+    assert impatient.cancelled()
     with deadline_scope(0.2), pytest.raises(DeadlineExceeded):
         await ask(method)
     calls = [span for span in spans.get_finished_spans() if span.kind is SpanKind.CLIENT]
