@@ -10,7 +10,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-reliability coverage fuzz chaos trace clean
+.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,7 +95,10 @@ coverage: $(READY) ## branch coverage of the library by its own tests; fails und
 	@$(BIN)/python -m pytest -q libs/reliability/tests -m "not long" --cov --cov-report=term
 
 fuzz: $(READY) ## the library's properties, Redis and PostgreSQL cut at random moments, for minutes; SEED to repeat
-	@$(BIN)/python -m pytest -q libs/reliability/tests -m long $(if $(SEED),--hypothesis-seed=$(SEED))
+	@$(BIN)/python -m pytest -q libs/reliability/tests/test_cuts.py -m long $(if $(SEED),--hypothesis-seed=$(SEED))
+
+extras: $(READY) ## each extra of the library into an empty environment, by pip
+	@$(BIN)/python -m pytest -q libs/reliability/tests/test_extras.py -m long
 
 chaos: $(READY) ## the fault suite with invariants
 	@$(BIN)/python -m pytest -q tests/chaos -m "long or not long"

@@ -6,9 +6,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import grpc.aio
 import httpx
 import pytest
 
+from reliability.errors import Problem
 from reliability.testing import FaultProxy
 
 if TYPE_CHECKING:
@@ -52,4 +54,31 @@ async def test_the_starlette_application(servers: "Servers", monkeypatch: pytest
             assert (await client.post("/subscribe", json={"email": "b@example.com"})).status_code == 201
             missing = await client.get("/nowhere")
             assert missing.status_code == 404
+        await example.cache.close()
+
+
+@pytest.mark.usefixtures("cache")  # empties it
+async def test_the_grpc_service(servers: "Servers", monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same over gRPC: what the service refuses, its caller is told."""
+    url = servers.endpoints.redis
+    async with FaultProxy.before(url) as proxy:
+        example = load("grpc_service", monkeypatch, REDIS_URL=proxy.through(url))
+        server, port = example.build("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            calls = [example.call(channel, "a@example.com") for _ in range(20)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [answer for answer in answers if isinstance(answer, Problem)]
+            assert [answer for answer in answers if answer not in refused] == [1]
+            assert [(problem.code, problem.status) for problem in refused] == [("duplicate_request", 429)] * 19
+            assert all(problem.retry_after for problem in refused)
+
+            assert [await example.call(channel, f"{n}@example.com") for n in range(10)] == list(range(2, 12))
+            with pytest.raises(Problem, match="Too many attempts") as limited:
+                await example.call(channel, "b@example.com")
+            assert limited.value.code == "rate_limited"
+
+            proxy.refuse()
+            assert await example.call(channel, "b@example.com") == 12
+        await server.stop(0)
         await example.cache.close()

@@ -105,6 +105,22 @@ def test_an_extra_is_enough_for_its_modules(extras: tuple[str, ...], modules: tu
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("extra", "modules"),
+    [("".join(extras), modules) for extras, modules in PARTS.items() if len(extras) < 2],
+    ids=lambda value: value or "none" if isinstance(value, str) else "",
+)
+def test_an_extra_installs_into_an_empty_environment(extra: str, modules: tuple[str, ...], tmp_path: Path) -> None:
+    """As somebody does who has nothing yet: pip builds the library, gets what it names, and the modules import."""
+    python = tmp_path / "bin" / "python"
+    source = f"{PROJECT}[{extra}]" if extra else str(PROJECT)
+    imports = ";".join(f"import reliability.{module}" for module in modules)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", source], check=True)
+    subprocess.run([python, "-I", "-c", imports], check=True, cwd=tmp_path)
+
+
 def test_a_part_needs_its_extra() -> None:
     """Otherwise the tests above would say nothing."""
     command = [sys.executable, "-c", IMPORT, json.dumps(["asyncpg"]), "postgres"]

@@ -50,8 +50,10 @@ async def test_a_used_key_is_not_accepted_again_even_after_completion(database: 
     await worker.run_until_idle()
     async with database.transaction() as connection:
         assert not await jobs.enqueue(connection, "work", {}, unique_key="once")
+        several = [jobs.NewJob("work", {}, unique_key=key) for key in ("once", "twice", "twice")]
+        assert len(await jobs.enqueue_many(connection, several)) == 1
         assert await connection.fetchval("SELECT 1") == 1
-    assert [row["state"] for row in await rows(database)] == ["done"]
+    assert [row["state"] for row in await rows(database)] == ["done", "queued"]
 
 
 async def test_a_crash_counts_as_an_attempt_and_the_last_one_parks(database: Database) -> None:

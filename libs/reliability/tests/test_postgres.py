@@ -19,6 +19,8 @@ from reliability.retry import previous_attempts_scope
 if TYPE_CHECKING:
     from conftest import Servers
 
+CANCEL_REQUEST = (80877102).to_bytes(4)  # its code in the protocol
+
 
 async def count_sessions(database: Database, condition: str) -> int:
     """Sessions of the distant pool of which `condition` is true."""
@@ -79,6 +81,7 @@ async def test_a_commit_that_was_sent_is_waited_for_however_often_it_is_cancelle
         await task
     assert await distant.notes() == ["kept"]
     assert distant.proxy.count(b"ROLLBACK") == 0
+    assert distant.proxy.count(CANCEL_REQUEST) == 0  # nobody asked the server to stop in the middle of it
     await assert_pool_is_whole(distant)
 
 
@@ -110,6 +113,25 @@ async def test_the_deadline_ends_a_statement_in_the_server_too(distant: Distant)
                 await connection.execute("SELECT pg_sleep(30)")
     await assert_pool_is_whole(distant)
     assert await count_sessions(distant.near, "query LIKE '%pg_sleep%' AND state = 'active'") == 0
+
+
+async def test_a_statement_whose_client_is_cut_off_ends_by_itself(distant: Distant) -> None:
+    """Nobody can tell the server to stop: it was told beforehand for how long somebody waits."""
+
+    async def ask() -> None:
+        with deadline_scope(0.5):
+            async with distant.database.transaction() as connection:
+                await connection.execute("SELECT pg_sleep(60)")
+
+    async def over() -> bool:
+        return await count_sessions(distant.near, "query LIKE '%pg_sleep%' AND state = 'active'") == 0
+
+    asking = asyncio.create_task(ask())
+    await distant.proxy.seen(b"pg_sleep")
+    distant.proxy.half_open()
+    with pytest.raises((DeadlineExceeded, Unavailable)):
+        await asking
+    await eventually(over)
 
 
 async def test_the_servers_own_timeout_is_a_deadline(database: Database) -> None:

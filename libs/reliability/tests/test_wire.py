@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uvloop
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from libs.reliability.tests.support import DistantCache
 from reliability.circuit_breaker import State
@@ -65,6 +66,8 @@ async def test_a_silent_server_fails_all_that_wait_and_is_dialled_anew(distant_c
     proxy.hang()
     failed = await asyncio.gather(*(echo(cache, f"lost {n}") for n in range(2)), return_exceptions=True)
     assert [type(error) for error in failed] == [CacheUnavailable] * 2
+    # by the silence, and not each by the end of its own time
+    assert [type(error.__cause__) for error in failed if isinstance(error, Exception)] == [RedisTimeoutError] * 2
     proxy.forward()
     assert await echo(cache, "again")
 

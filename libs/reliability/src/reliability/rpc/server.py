@@ -5,6 +5,7 @@ when the server starts: forgetting it must not open a door.
 """
 
 import contextlib
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -98,7 +99,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     `access` says which callers each method accepts, by the name in their certificate, and refuses everybody
     elsewhere; without it nobody is asked for one, and who may call is somebody else's business. Streams pass as they
-    are. Health and reflection are exempt.
+    are. Health and reflection are exempt. A method that is not `async` is refused before it runs.
     """
 
     def __init__(self, access: Mapping[str, frozenset[str]] | None = None, *, bulkhead: Bulkhead | None = None) -> None:
@@ -137,6 +138,7 @@ def _serializer(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]
 
 def _guard(behaviour: Any, method: str, callers: frozenset[str] | None, bulkhead: Bulkhead | None) -> Behaviour:
     name = method.rpartition(".")[2]
+    asynchronous = inspect.iscoroutinefunction(behaviour)  # as grpc.aio asks; anything else it runs in a thread
 
     def permit() -> "contextlib.AbstractAsyncContextManager[None]":
         # A service that calls has begun something of its own: before whoever has not.
@@ -156,6 +158,8 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str] | None, bulkhead
         ):
             try:
                 with telemetry.span(name, SpanKind.SERVER, parent=metadata, rpc_system_name="grpc", rpc_method=name):
+                    if not asynchronous:
+                        raise TypeError("the servicer's method is not async: in a thread it would lose its context")
                     if callers is not None:
                         _admit(context, callers)
                     idempotency.current.set(_key(method, metadata, request))
