@@ -25,6 +25,7 @@ from reliability.errors import (
     PermissionDenied,
     Problem,
     RateLimited,
+    RequestTimeout,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
@@ -137,7 +138,7 @@ def _implied(endpoint: Endpoint) -> Iterator[type[Problem]]:
     if _PARAMETER.search(endpoint.path) or (endpoint.body is not None and endpoint.access is not Access.PUBLIC):
         yield NotFound  # what the path or the body names
     if endpoint.unsafe:
-        yield PayloadTooLarge
+        yield from (PayloadTooLarge, RequestTimeout)
     if endpoint.body is not None:
         yield MalformedJson
     if endpoint.body is not None or endpoint.accepts:
