@@ -14,7 +14,7 @@ from services.payments_webhooks.reconcile.repository import DriftRow
 from services.payments_webhooks.webhook.domain import without_secrets
 from services.payments_webhooks.webhook.repository import StoredEvent
 
-__all__ = ["dispute", "drift", "next_cursor", "number_of", "page_size", "webhook", "whole_webhook"]
+__all__ = ["cursor", "dispute", "drift", "next_cursor", "number_of", "page_size", "webhook", "whole_webhook"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,16 @@ def number_of(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         raise NotFound
     return int(text)
+
+
+def cursor(text: str) -> int:
+    """Where a page begins. Raises `ValidationFailed` for what no page ended with."""
+    try:
+        return number_of(text)
+    except NotFound:
+        raise ValidationFailed(
+            [FieldError("/cursor", "is not a cursor of this list; start again without one")]
+        ) from None
 
 
 def next_cursor(rows: Sequence[T], limit: int, name: Callable[[T], object]) -> str | None:

@@ -132,4 +132,4 @@ def _order_id(value: str) -> str:
 
 
 def _before(request: pb.ListWebhooksRequest | pb.ListDriftRequest) -> int | None:
-    return messages.number_of(request.cursor) if request.HasField("cursor") else None
+    return messages.cursor(request.cursor) if request.HasField("cursor") else None

@@ -78,6 +78,7 @@ def test_a_status_fits_its_grpc_code(kind: type[Problem]) -> None:
             403: {"PERMISSION_DENIED"},
             404: {"NOT_FOUND"},
             405: {"UNIMPLEMENTED"},
+            408: {"DEADLINE_EXCEEDED"},
             409: {"ABORTED", "ALREADY_EXISTS", "FAILED_PRECONDITION"},
             410: {"NOT_FOUND", "FAILED_PRECONDITION"},
             413: {"RESOURCE_EXHAUSTED"},

@@ -58,26 +58,30 @@ def document(*rows: Endpoint) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "statuses"),
     [
-        (Endpoint("GET", "/a", handle), {200, 400, 503, 504}),
-        (Endpoint("GET", "/a/{id}", handle), {200, 400, 404, 503, 504}),
-        (Endpoint("GET", "/a", handle, query=Page), {200, 400, 422, 503, 504}),
+        (Endpoint("GET", "/a", handle), {200, 400, 401, 503, 504}),
+        (Endpoint("GET", "/a/{id}", handle), {200, 400, 401, 404, 503, 504}),
+        (Endpoint("GET", "/a", handle, query=Page), {200, 400, 401, 422, 503, 504}),
         (Endpoint("GET", "/a", handle, access=Access.CUSTOMER), {200, 400, 401, 503, 504}),
+        (
+            Endpoint("PUT", "/a", handle, access=Access.CUSTOMER, key=KeyRule.IGNORED, body=Order),
+            {200, 400, 401, 403, 404, 408, 413, 415, 422, 503, 504},
+        ),
         (Endpoint("GET", "/a", handle, access=Access.STAFF), {200, 400, 401, 403, 503, 504}),
-        (Endpoint("POST", "/a", handle, status=201), {201, 400, 403, 409, 413, 422, 503, 504}),
-        (Endpoint("POST", "/a", handle, body=Order), {200, 400, 403, 409, 413, 415, 422, 503, 504}),
-        (Endpoint("POST", "/a", handle, key=KeyRule.IGNORED, status=204), {204, 400, 403, 413, 503, 504}),
-        (Endpoint("POST", "/a", handle, access=Access.SIGNED, key=KeyRule.IGNORED), {200, 400, 413, 503, 504}),
+        (Endpoint("POST", "/a", handle, status=201), {201, 400, 401, 403, 408, 409, 413, 422, 503, 504}),
+        (Endpoint("POST", "/a", handle, body=Order), {200, 400, 401, 403, 408, 409, 413, 415, 422, 503, 504}),
+        (Endpoint("POST", "/a", handle, key=KeyRule.IGNORED, status=204), {204, 400, 401, 403, 408, 413, 503, 504}),
+        (Endpoint("POST", "/a", handle, access=Access.SIGNED, key=KeyRule.IGNORED), {200, 400, 408, 413, 503, 504}),
         (
             Endpoint("POST", "/a", handle, access=Access.SCHEDULER, permission="x", key=KeyRule.IGNORED),
-            {200, 400, 401, 403, 413, 503, 504},
+            {200, 400, 401, 403, 408, 413, 503, 504},
         ),
         (
             Endpoint("GET", "/a", handle, answers={202: Order, 304: None}, problems=(RateLimited,)),
-            {200, 202, 304, 400, 429, 503, 504},
+            {200, 202, 304, 400, 401, 429, 503, 504},
         ),
         (
             Endpoint("PUT", "/a", handle, key=KeyRule.IGNORED, accepts=("text/csv",)),
-            {200, 400, 403, 413, 415, 503, 504},
+            {200, 400, 401, 403, 408, 413, 415, 503, 504},
         ),
     ],
 )

@@ -139,6 +139,49 @@ async def test_it_serves_both_edges_works_and_drains_on_sigterm(
     assert "ticked" in {line["event"] for line in process.lines}
 
 
+async def _raw(port: int, data: bytes) -> str:
+    """All that a connection answers to these bytes, until the other side closes it."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection(HOST, port)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+        writer.write(data)
+        answer = (await reader.read()).decode()
+    writer.close()
+    return answer
+
+
+SLOW_HEADERS = {
+    b"": 1,
+    b"POST /ask/it HTTP/1.1\r\nHost: a\r\n": 1,
+    b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HT": 2,
+}
+SLOW_BODIES = (
+    b"POST /ask/it HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nslow",
+    b"POST /ask/it HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+)
+
+
+async def test_whoever_sends_slowly_is_told_so_and_let_go(
+    started: Callable[..., Awaitable[Process]], environment: Environment
+) -> None:
+    """No request holds a connection for longer than it may, also of a sender that no gateway stands before."""
+    process = await started("serve", HEADERS_SECONDS="0.4", REQUEST_SECONDS="0.4")
+    await process.says("started")
+    port = int(environment["HTTP_PORT"])
+    for sent, answers in SLOW_HEADERS.items():
+        answer = await _raw(port, sent)
+        assert answer.count("HTTP/1.1 ") == answers
+        assert "HTTP/1.1 408 Request Timeout" in answer
+    for sent in SLOW_BODIES:
+        answer = await _raw(port, sent)
+        assert answer.startswith("HTTP/1.1 408")
+        assert '"code":"request_timeout"' in answer
+
+
 async def test_a_worker_listens_nowhere(started: Callable[..., Awaitable[Process]], environment: Environment) -> None:
     """It works, and the ports are free."""
     process = await started("worker")

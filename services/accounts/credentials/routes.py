@@ -2,6 +2,8 @@
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
 from reliability.context import client_address
+from reliability.errors import RateLimited
+from services.accounts.credentials.errors import InvalidLink
 from services.accounts.credentials.schemas import (
     Accepted,
     ChangePassword,
@@ -12,6 +14,7 @@ from services.accounts.credentials.schemas import (
     VerifyEmail,
 )
 from services.accounts.credentials.service import CredentialService
+from services.accounts.email_change.errors import EmailTaken
 from services.accounts.session.routes import PRIVATE, me
 
 __all__ = ["CredentialRoutes"]
@@ -27,8 +30,25 @@ class CredentialRoutes:
         """The table."""
         auth, ignored = "/api/auth", KeyRule.IGNORED
         return [
-            Endpoint("POST", f"{auth}/signup", self._sign_up, key=ignored, body=SignUp, answer=SignedUp, status=201),
-            Endpoint("POST", f"{auth}/verify-email", self._verify, key=ignored, body=VerifyEmail, status=204),
+            Endpoint(
+                "POST",
+                f"{auth}/signup",
+                self._sign_up,
+                key=ignored,
+                body=SignUp,
+                answer=SignedUp,
+                status=201,
+                problems=(RateLimited,),
+            ),
+            Endpoint(
+                "POST",
+                f"{auth}/verify-email",
+                self._verify,
+                key=ignored,
+                body=VerifyEmail,
+                status=204,
+                problems=(InvalidLink, EmailTaken),
+            ),
             Endpoint(
                 "POST",
                 f"{auth}/password/forgot",
@@ -37,8 +57,17 @@ class CredentialRoutes:
                 body=ForgotPassword,
                 answer=Accepted,
                 status=202,
+                problems=(RateLimited,),
             ),
-            Endpoint("POST", f"{auth}/password/reset", self._reset, key=ignored, body=ResetPassword, status=204),
+            Endpoint(
+                "POST",
+                f"{auth}/password/reset",
+                self._reset,
+                key=ignored,
+                body=ResetPassword,
+                status=204,
+                problems=(InvalidLink, RateLimited),
+            ),
             Endpoint(
                 "POST",
                 f"{auth}/password/change",
@@ -47,6 +76,7 @@ class CredentialRoutes:
                 key=ignored,
                 body=ChangePassword,
                 status=204,
+                problems=(RateLimited,),
             ),
         ]
 

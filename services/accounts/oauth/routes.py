@@ -4,6 +4,7 @@ from typing import Final
 
 from reliability.asgi import Answer, Call, Endpoint
 from reliability.context import client_address
+from reliability.errors import RateLimited
 from services.accounts.oauth.domain import LIFETIME
 from services.accounts.oauth.errors import EmailNotVerified, NoSuchProvider, SignInFailed, SignInRefused
 from services.accounts.oauth.schemas import CallbackQuery, StartQuery
@@ -34,7 +35,7 @@ class OauthRoutes:
                 self._start,
                 query=StartQuery,
                 status=302,
-                problems=(NoSuchProvider,),
+                problems=(NoSuchProvider, RateLimited),
             ),
             Endpoint(
                 "GET",
@@ -42,7 +43,7 @@ class OauthRoutes:
                 self._callback,
                 query=CallbackQuery,
                 status=302,
-                problems=(NoSuchProvider, SignInFailed, EmailNotVerified, SignInRefused, TotpRequired),
+                problems=(NoSuchProvider, SignInFailed, EmailNotVerified, SignInRefused, TotpRequired, RateLimited),
             ),
         ]
 

@@ -11,6 +11,8 @@ from services.accounts.oauth.domain import own_path
 __all__ = ["CallbackQuery", "OauthProvider", "ProviderName", "StartQuery"]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+# What RFC 6749, appendix A, lets a code, a state and an error be of.
+_VISIBLE: Final = r"^[\x20-\x7e]*$"
 _AT_HOME: Final = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -58,7 +60,7 @@ class StartQuery(BaseModel):
 class CallbackQuery(BaseModel):
     """What the provider sends the browser back with (OpenID Connect Core 1.0, section 3.1.2.5)."""
 
-    state: str = Field(min_length=1, max_length=200)
-    code: str | None = Field(default=None, max_length=4096)
-    error: str | None = Field(default=None, max_length=200)
-    iss: str | None = Field(default=None, max_length=500)
+    state: str = Field(min_length=1, max_length=200, pattern=_VISIBLE)
+    code: str | None = Field(default=None, max_length=2048, pattern=_VISIBLE)
+    error: str | None = Field(default=None, max_length=200, pattern=_VISIBLE)
+    iss: str | None = Field(default=None, max_length=300, pattern=_VISIBLE)

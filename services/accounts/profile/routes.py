@@ -1,6 +1,8 @@
 """The profile over HTTP."""
 
 from reliability.asgi import Access, Answer, Call, Endpoint
+from reliability.errors import RateLimited
+from services.accounts.profile.errors import StaffAccount
 from services.accounts.profile.schemas import ChangeProfile, Export, Profile
 from services.accounts.profile.service import ProfileService
 from services.accounts.session.cookies import SessionCookies
@@ -21,8 +23,16 @@ class ProfileRoutes:
         customer = Access.CUSTOMER
         return [
             Endpoint("GET", "/api/me", self._show, access=customer, answer=Profile),
-            Endpoint("PATCH", "/api/me", self._change, access=customer, body=ChangeProfile, answer=Profile),
-            Endpoint("DELETE", "/api/me", self._erase, access=customer, status=204),
+            Endpoint(
+                "PATCH",
+                "/api/me",
+                self._change,
+                access=customer,
+                body=ChangeProfile,
+                answer=Profile,
+                problems=(RateLimited,),
+            ),
+            Endpoint("DELETE", "/api/me", self._erase, access=customer, status=204, problems=(StaffAccount,)),
             Endpoint("GET", "/api/me/export", self._export, access=customer, answer=Export),
         ]
 

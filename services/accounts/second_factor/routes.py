@@ -1,6 +1,7 @@
 """Second factors over HTTP."""
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
+from reliability.errors import RateLimited
 from services.accounts.second_factor.errors import SecondFactorExists, SecondFactorMissing
 from services.accounts.second_factor.schemas import (
     ConfirmFactor,
@@ -33,7 +34,7 @@ class SecondFactorRoutes:
                 key=ignored,
                 body=EnrolFactor,
                 answer=FactorProposal,
-                problems=(SecondFactorExists,),
+                problems=(SecondFactorExists, RateLimited),
             ),
             Endpoint(
                 "POST",
@@ -43,7 +44,7 @@ class SecondFactorRoutes:
                 key=ignored,
                 body=ConfirmFactor,
                 answer=RecoveryList,
-                problems=(SecondFactorMissing,),
+                problems=(SecondFactorMissing, RateLimited),
             ),
             Endpoint(
                 "POST",
@@ -53,7 +54,7 @@ class SecondFactorRoutes:
                 key=ignored,
                 body=RemoveFactor,
                 status=204,
-                problems=(SecondFactorMissing,),
+                problems=(SecondFactorMissing, RateLimited),
             ),
         ]
 

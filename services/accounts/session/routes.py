@@ -4,10 +4,10 @@ from starlette.requests import Request
 
 from reliability.asgi import Access, Answer, Authenticate, Call, Endpoint, KeyRule, refuse_foreign_origin
 from reliability.context import Principal, client_address, principal
-from reliability.errors import Unauthenticated
+from reliability.errors import RateLimited, Unauthenticated
 from services.accounts.session.cookies import REFRESH_COOKIE, SessionCookies
 from services.accounts.session.domain import Device
-from services.accounts.session.errors import SessionEnded
+from services.accounts.session.errors import InvalidCredentials, SessionEnded, TotpRequired
 from services.accounts.session.schemas import (
     LoginRequest,
     LoginResponse,
@@ -57,8 +57,23 @@ class SessionRoutes:
         """The table."""
         ignored, customer = KeyRule.IGNORED, Access.CUSTOMER
         return [
-            Endpoint("POST", "/api/auth/login", self._login, key=ignored, body=LoginRequest, answer=LoginResponse),
-            Endpoint("POST", "/api/auth/refresh", self._refresh, key=ignored, answer=LoginResponse),
+            Endpoint(
+                "POST",
+                "/api/auth/login",
+                self._login,
+                key=ignored,
+                body=LoginRequest,
+                answer=LoginResponse,
+                problems=(InvalidCredentials, TotpRequired, RateLimited),
+            ),
+            Endpoint(
+                "POST",
+                "/api/auth/refresh",
+                self._refresh,
+                key=ignored,
+                answer=LoginResponse,
+                problems=(SessionEnded, RateLimited),
+            ),
             Endpoint("POST", "/api/auth/logout", self._logout, access=customer, key=ignored, status=204),
             Endpoint("GET", "/api/auth/session", self._whoami, answer=SessionResponse),
             Endpoint("GET", "/api/auth/sessions", self._list, access=customer, answer=SessionList),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
 from reliability.context import principal
-from reliability.errors import DuplicateRequest, Unauthenticated
+from reliability.errors import Conflict, DuplicateRequest, Unauthenticated
 from services.admin.relay.domain import STAFF_ID, RpcRoute
 from services.admin.relay.messages import model_for
 from services.admin.relay.service import Relay
@@ -47,6 +47,9 @@ def _endpoint(route: RpcRoute, relay: Relay) -> Endpoint:
         query=None if in_body else fields,
         answer=model_for(route.rpc.output_type, names=route.names, strict=False),
         status=route.status,
-        problems=(DuplicateRequest,) if route.once else (),
+        problems=(
+            *((Conflict,) if in_body or route.method == "DELETE" else ()),
+            *((DuplicateRequest,) if route.once else ()),
+        ),
         summary=_WORD.sub(" ", route.rpc.name).capitalize(),
     )

@@ -45,6 +45,7 @@ __all__ = [
     "Problem",
     "RateLimited",
     "RemoteProblem",
+    "RequestTimeout",
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
@@ -225,6 +226,12 @@ class DuplicateRequest(TooManyRequests):
     """The same thing was asked for a moment ago."""
 
     code, title = "duplicate_request", "The same request is already being handled"
+
+
+class RequestTimeout(Problem):
+    """The request did not arrive in time: its sender is slow, or means to be."""
+
+    code, title, status, grpc = "request_timeout", "The request took too long to arrive", 408, "DEADLINE_EXCEEDED"
 
 
 class Internal(Problem):

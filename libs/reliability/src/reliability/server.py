@@ -24,6 +24,7 @@ from reliability.circuit_breaker.sharing import share
 from reliability.logging import get_logger, setup_logging
 from reliability.migrations import migrate
 from reliability.runtime import Application, Runtime
+from reliability.slow_headers import impatient
 
 __all__ = ["main"]
 
@@ -117,7 +118,7 @@ async def _serve_http(application: Application, runtime: Runtime[S], stop: async
             ),
             host=loaded.host,
             port=loaded.http_port,
-            http="httptools",
+            http=impatient(loaded.headers_seconds),
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -40,6 +40,8 @@ class ServiceSettings(BaseSettings):
     """How long the jobs of a process that died stay with it."""
     drain_seconds: float = Field(default=10.0, gt=0)
     request_seconds: float = Field(default=8.0, gt=0)
+    headers_seconds: float = Field(default=10.0, gt=0)
+    """How long a connection may take to bring the headers of a request."""
     concurrency_limit: int = Field(default=256, ge=1, le=10_000)
     cors_origins: tuple[str, ...] = ()
     """Other sites whose pages may call us with the visitor's cookies, as JSON; none by default."""

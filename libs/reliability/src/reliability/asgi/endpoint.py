@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from reliability import idempotency
+from reliability import deadline, idempotency
 from reliability.asgi.perimeter import Perimeter
 from reliability.context import Principal, principal
 from reliability.errors import (
+    DeadlineExceeded,
     FieldError,
     IdempotencyKeyMissing,
     MalformedJson,
@@ -30,6 +31,7 @@ from reliability.errors import (
     PayloadTooLarge,
     PermissionDenied,
     Problem,
+    RequestTimeout,
     Unauthenticated,
     UnsupportedMediaType,
     ValidationFailed,
@@ -240,11 +242,15 @@ async def _read(request: Request) -> bytes:
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large()
-        chunks.append(chunk)
+    try:
+        async with deadline.limit(deadline.EXTERNAL_CAP, "body"):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise _too_large()
+                chunks.append(chunk)
+    except DeadlineExceeded:
+        raise RequestTimeout(headers={"Connection": "close"}) from None  # the rest of it may still come
     return b"".join(chunks)
 
 

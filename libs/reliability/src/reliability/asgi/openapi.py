@@ -25,6 +25,7 @@ from reliability.errors import (
     PermissionDenied,
     Problem,
     RateLimited,
+    RequestTimeout,
     Unauthenticated,
     Unavailable,
     UnsupportedMediaType,
@@ -128,16 +129,16 @@ def refusals(endpoint: Endpoint) -> dict[int, list[type[Problem]]]:
 def _implied(endpoint: Endpoint) -> Iterator[type[Problem]]:
     yield InvalidRequest  # the gateway's, for a request it cannot understand
     yield from (Unavailable, DeadlineExceeded)
-    if endpoint.access in {Access.CUSTOMER, Access.STAFF, Access.SCHEDULER}:
-        yield Unauthenticated
+    if endpoint.access is not Access.SIGNED:
+        yield Unauthenticated  # where nobody need be signed in, for a session that has ended: said, not passed over
     if endpoint.access in {Access.STAFF, Access.SCHEDULER} or (
         endpoint.unsafe and endpoint.access is not Access.SIGNED
     ):
         yield PermissionDenied  # also what another site made a browser send
-    if _PARAMETER.search(endpoint.path):
-        yield NotFound
+    if _PARAMETER.search(endpoint.path) or (endpoint.body is not None and endpoint.access is not Access.PUBLIC):
+        yield NotFound  # what the path or the body names
     if endpoint.unsafe:
-        yield PayloadTooLarge
+        yield from (PayloadTooLarge, RequestTimeout)
     if endpoint.body is not None:
         yield MalformedJson
     if endpoint.body is not None or endpoint.accepts:
