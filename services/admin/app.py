@@ -24,7 +24,15 @@ from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
-from services.admin.routes import ACCOUNTS, NOTIFICATIONS, ORDER_DESK, PAYMENTS, TABLE
+from services.admin.routes import (
+    ACCOUNTS,
+    APPOINTMENT_DESK,
+    COUPON_DESK,
+    NOTIFICATIONS,
+    ORDER_DESK,
+    PAYMENTS,
+    TABLE,
+)
 from services.admin.servicer import AdminServicer
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
@@ -59,7 +67,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             ACCOUNTS.full_name: channels["accounts"],
             NOTIFICATIONS.full_name: channels["notifications"],
             PAYMENTS.full_name: channels["payments-webhooks"],
-            ORDER_DESK.full_name: channels["orders"],
+            **{desk.full_name: channels["orders"] for desk in (ORDER_DESK, COUPON_DESK, APPOINTMENT_DESK)},
         },
         database,
         runtime.cache,

@@ -4,11 +4,11 @@ from typing import Final
 
 from holdfast.accounts.v1 import accounts_pb2
 from holdfast.notifications.v1 import notifications_pb2
-from holdfast.orders.v1 import order_desk_pb2
+from holdfast.orders.v1 import appointment_desk_pb2, coupon_desk_pb2, order_desk_pb2
 from holdfast.payments.v1 import payments_pb2
 from services.admin.relay.domain import RpcRoute
 
-__all__ = ["ACCOUNTS", "NOTIFICATIONS", "ORDER_DESK", "PAYMENTS", "TABLE"]
+__all__ = ["ACCOUNTS", "APPOINTMENT_DESK", "COUPON_DESK", "NOTIFICATIONS", "ORDER_DESK", "PAYMENTS", "TABLE"]
 
 ACCOUNTS: Final = accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]
 NOTIFICATIONS: Final = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
@@ -32,6 +32,16 @@ ORDER_DESK: Final = order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService
 _DESK: Final = ORDER_DESK.methods_by_name
 _ORDERS: Final = "/api/admin/orders"
 _ORDER: Final = "order_id"
+
+COUPON_DESK: Final = coupon_desk_pb2.DESCRIPTOR.services_by_name["CouponDeskService"]
+_OFFER: Final = COUPON_DESK.methods_by_name
+_COUPONS: Final = "/api/admin/coupons"
+_COUPON: Final = "coupon_id"
+
+APPOINTMENT_DESK: Final = appointment_desk_pb2.DESCRIPTOR.services_by_name["AppointmentDeskService"]
+_BOOK: Final = APPOINTMENT_DESK.methods_by_name
+_APPOINTMENTS: Final = "/api/admin/appointments"
+_APPOINTMENT: Final = "appointment_id"
 
 TABLE: Final = (
     RpcRoute("POST", _CAMPAIGNS, "campaigns", _CALL["CreateCampaign"], status=201, id_field=_ID),
@@ -77,4 +87,20 @@ TABLE: Final = (
         id_field=_ORDER,
         once=60,
     ),
+    RpcRoute("GET", _COUPONS, "orders", _OFFER["ListCoupons"]),
+    RpcRoute("POST", _COUPONS, "orders", _OFFER["CreateCoupon"], 201, unwrap="coupon"),
+    RpcRoute("PATCH", f"{_COUPONS}/{{id}}", "orders", _OFFER["UpdateCoupon"], id_field=_COUPON, unwrap="coupon"),
+    RpcRoute("DELETE", f"{_COUPONS}/{{id}}", "orders", _OFFER["DeleteCoupon"], id_field=_COUPON),
+    RpcRoute("GET", _APPOINTMENTS, "orders", _BOOK["ListAppointments"]),
+    RpcRoute("POST", _APPOINTMENTS, "orders", _BOOK["BookAppointment"], 201, unwrap="appointment"),
+    RpcRoute(
+        "PATCH",
+        f"{_APPOINTMENTS}/{{id}}",
+        "orders",
+        _BOOK["UpdateAppointment"],
+        id_field=_APPOINTMENT,
+        unwrap="appointment",
+    ),
+    RpcRoute("GET", "/api/admin/availability", "orders", _BOOK["GetAvailability"]),
+    RpcRoute("PUT", "/api/admin/availability", "orders", _BOOK["SetAvailability"]),
 )

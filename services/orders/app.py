@@ -6,7 +6,16 @@ from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
-from holdfast.orders.v1 import order_desk_pb2, order_desk_pb2_grpc, orders_pb2, orders_pb2_grpc
+from holdfast.orders.v1 import (
+    appointment_desk_pb2,
+    appointment_desk_pb2_grpc,
+    coupon_desk_pb2,
+    coupon_desk_pb2_grpc,
+    order_desk_pb2,
+    order_desk_pb2_grpc,
+    orders_pb2,
+    orders_pb2_grpc,
+)
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
@@ -14,9 +23,11 @@ from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.orders.appointment import jobs as appointment_jobs
+from services.orders.appointment.desk import AppointmentDesk
 from services.orders.appointment.reminders import ReminderService
 from services.orders.appointment.routes import AppointmentRoutes
 from services.orders.appointment.service import AppointmentService
+from services.orders.appointment.servicer import AppointmentDeskServicer
 from services.orders.cart import jobs as cart_jobs
 from services.orders.cart.abandoned import AbandonedCartService
 from services.orders.cart.cookie import Signer
@@ -26,6 +37,8 @@ from services.orders.cart.service import CartService
 from services.orders.catalog import Catalog
 from services.orders.checkout.routes import CheckoutRoutes
 from services.orders.checkout.service import CheckoutService
+from services.orders.coupon.desk import CouponDesk
+from services.orders.coupon.servicer import CouponDeskServicer
 from services.orders.desk.service import OrderDesk
 from services.orders.desk.servicer import OrderDeskServicer
 from services.orders.history.routes import HistoryRoutes
@@ -88,6 +101,13 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
             order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService"]: partial(
                 order_desk_pb2_grpc.add_OrderDeskServiceServicer_to_server,
                 OrderDeskServicer(OrderDesk(database), refunds, cancellation, fulfilment),
+            ),
+            coupon_desk_pb2.DESCRIPTOR.services_by_name["CouponDeskService"]: partial(
+                coupon_desk_pb2_grpc.add_CouponDeskServiceServicer_to_server, CouponDeskServicer(CouponDesk(database))
+            ),
+            appointment_desk_pb2.DESCRIPTOR.services_by_name["AppointmentDeskService"]: partial(
+                appointment_desk_pb2_grpc.add_AppointmentDeskServiceServicer_to_server,
+                AppointmentDeskServicer(AppointmentDesk(database)),
             ),
         },
         authenticate=authenticate,

@@ -1,7 +1,7 @@
 """What payments refuses, and why.
 
 Conflict ── EventInProgress, OrderNotPayable, PaymentCancelled, PaymentDiffers, PaymentElsewhere, PaymentInProgress
-Unprocessable ── AmountRefused, RefundExceedsCharge
+Unprocessable ── AmountRefused, PaymentRefused, RefundExceedsCharge
 InvalidRequest ── InvalidEvent
 """
 
@@ -16,6 +16,7 @@ __all__ = [
     "PaymentDiffers",
     "PaymentElsewhere",
     "PaymentInProgress",
+    "PaymentRefused",
     "RefundExceedsCharge",
 ]
 
@@ -60,6 +61,12 @@ class AmountRefused(Unprocessable):
     """Stripe takes no payment of this size, so nothing was begun: below 50 cents, say, or above what it can hold."""
 
     code, title = "amount_refused", "This amount cannot be paid"
+
+
+class PaymentRefused(Unprocessable):
+    """Stripe takes no such payment and says so for good, so nothing was begun: a currency it does not know, say."""
+
+    code, title = "payment_refused", "This order cannot be paid"
 
 
 class RefundExceedsCharge(Unprocessable):

@@ -64,9 +64,16 @@ REFUND = {
     "refund.not_stored": "payments-webhooks",
     "refund.reported_not_noted": "payments-webhooks",
     "refund.recorded_not_answered": "orders",
+    "refund.notice_not_noted": "orders",
 }
-# While a checkout is given up,
+# Staff send money back, or goods out,
+STAFF_REFUND = {"refund.decided_not_committed": "orders", "refund.asked_not_noted": "orders"}
+FULFILMENT = {"fulfilment.not_committed": "orders", "fulfilment.notice_not_noted": "orders"}
+# money comes for an order that is over,
+UNUSABLE = "refund.unusable_asked_not_noted"
+# While a checkout is given up, or its time is up,
 CANCEL = {
+    "cancel.not_asked": "orders",
     "cancel.confirmed_by_stripe": "orders",
     "cancel.not_committed": "orders",
     "release.not_noted": "orders",
@@ -109,7 +116,9 @@ DIES = (
     | CANCEL
     | RECONCILIATION
     | PAYING
-    | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks"}
+    | STAFF_REFUND
+    | FULFILMENT
+    | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks", UNUSABLE: "orders"}
 )
 # Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
 ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}
@@ -284,6 +293,7 @@ async def test_a_refund_survives_death_at(mortal: Mortal, shopper: Shopper, poin
     assert await states(mortal, purchase) == {"order": "refunded", "stock": "lost", "hold": "released"}
     (mail,) = await mortal.observer.messages(to=shopper.email)
     assert "refund" in mail["subject"]
+    await assert_books(mortal)
 
 
 @pytest.mark.parametrize("point", some(CANCEL))
@@ -301,6 +311,83 @@ async def test_a_cancellation_survives_death_at(mortal: Mortal, shopper: Shopper
     assert (await shopper.pay(purchase.checkout)).status_code == 400
     account = (await mortal.observer.ledger())["orders"].get(purchase.checkout["order_id"], {"charges": 0})
     assert account["charges"] == 0
+
+
+@pytest.mark.parametrize("point", some(CANCEL))
+async def test_an_expiry_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """The time is up and nobody has paid: the payment is over at Stripe, and the pieces are on sale again, once."""
+    purchase = await order(mortal, shopper)
+    async with mortal.dying(DIES[point], point), mortal.database("orders") as connection:
+        await connection.execute(
+            "UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND payload ->> 'order_id' = $1",
+            purchase.checkout["order_id"],
+        )
+    await shopper.wait_for(purchase.checkout, "cancelled", seconds=60)
+    await mortal.rest()
+    assert await states(mortal, purchase) == {"order": "cancelled", "stock": "released", "hold": "released"}
+    assert await mortal.observer.on_hand(purchase.variant) == purchase.stock
+    assert (await shopper.pay(purchase.checkout)).status_code == 400
+    await assert_books(mortal)
+
+
+@pytest.mark.parametrize("point", some(STAFF_REFUND))
+async def test_a_refund_by_staff_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """The same click until it is answered: the money goes back once, with one mail and one line in the audit log."""
+    purchase = await order(mortal, shopper)
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    await shopper.wait_for(purchase.checkout, "paid", seconds=60)
+    await mortal.rest()
+    path = f"/api/admin/orders/{purchase.checkout['order_id']}/refund"
+    body = {"amount": {"amount": 100, "currency": "USD"}, "reason": "The bag was torn."}
+    async with mortal.staff() as staff:
+        async with mortal.dying(DIES[point], point):
+            await post_until_answered(staff, path, body, status=202)
+        await mortal.rest()
+    account = await assert_ordered_once(mortal, purchase)
+    assert (account["refunds"], account["refunded"]) == (1, 100)
+    mails = [mail for mail in await mortal.observer.messages(to=shopper.email) if "refund" in mail["subject"]]
+    assert len(mails) == 1
+    audited = "SELECT count(*) FROM audit_log WHERE action = 'order.refunded' AND subject = $1"
+    assert await mortal.observer.value("admin", audited, purchase.checkout["order_id"]) == 1
+    await assert_books(mortal)
+
+
+@pytest.mark.parametrize("point", some(FULFILMENT))
+async def test_sending_an_order_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """The same click until it is answered: handed over once, and one mail says so."""
+    purchase = await order(mortal, shopper)
+    (await shopper.pay(purchase.checkout)).raise_for_status()
+    await shopper.wait_for(purchase.checkout, "paid", seconds=60)
+    await mortal.rest()
+    path = f"/api/admin/orders/{purchase.checkout['order_id']}/fulfil"
+    async with mortal.staff() as staff:
+        async with mortal.dying(DIES[point], point):
+            await post_until_answered(staff, path, {"carrier": "Parcel Post"}, status=200)
+        await mortal.rest()
+    assert await states(mortal, purchase) == {"order": "fulfilled", "stock": "committed", "hold": "committed"}
+    mails = [mail for mail in await mortal.observer.messages(to=shopper.email) if "on its way" in mail["subject"]]
+    assert len(mails) == 1
+    await assert_books(mortal)
+
+
+@pytest.mark.long
+async def test_money_for_an_order_that_is_over_survives_death(mortal: Mortal, shopper: Shopper) -> None:
+    """Whatever ended the order while it could be paid: the charge goes back once, and nothing is sold."""
+    purchase = await order(mortal, shopper)
+    order_id = purchase.checkout["order_id"]
+    async with mortal.database("orders") as connection:
+        await connection.execute("UPDATE orders SET status = 'cancelled', stock = 'released' WHERE id = $1", order_id)
+    async with mortal.database("catalog") as connection:
+        await connection.execute("UPDATE holds SET state = 'released' WHERE order_id = $1", order_id)
+        await connection.execute("UPDATE variants SET held = held - 2 WHERE id = $1", purchase.variant)
+    async with mortal.dying(DIES[UNUSABLE], UNUSABLE):
+        (await shopper.pay(purchase.checkout)).raise_for_status()
+    await mortal.rest()
+    account = (await mortal.observer.ledger())["orders"][order_id]
+    assert (account["charges"], account["refunds"], account["refunded"]) == (1, 1, account["charged"])
+    assert await states(mortal, purchase) == {"order": "cancelled", "stock": "released", "hold": "released"}
+    assert await mortal.observer.on_hand(purchase.variant) == purchase.stock
+    await assert_books(mortal)
 
 
 @pytest.mark.long
@@ -458,14 +545,16 @@ def sign_in(mortal: Mortal, shopper: Shopper) -> None:
     shopper.http.headers["Authorization"] = f"Bearer {token}"
 
 
-async def post_until_answered(shopper: Shopper, path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def post_until_answered(
+    asker: Shopper | Staff, path: str, body: dict[str, Any], *, status: int = 201
+) -> dict[str, Any]:
     """As a browser does: the same key until there is an answer."""
     key = str(uuid.uuid4())
 
     async def answered() -> dict[str, Any] | None:
         with suppress(httpx.HTTPError):
-            answer = await shopper.http.post(path, json=body, headers={"Idempotency-Key": key})
-            return dict(answer.json()) if answer.status_code == 201 else None
+            answer = await asker.http.post(path, json=body, headers={"Idempotency-Key": key})
+            return dict(answer.json()) if answer.status_code == status else None
         return None
 
     answer: dict[str, Any] = await eventually(answered, path, seconds=60)
@@ -487,6 +576,46 @@ async def assert_bought(mortal: Mortal, purchase: Purchase, *, mails: int, mail_
     assert len({mail["headers"]["Message-ID"] for mail in delivered}) == 1
     sent = await mortal.observer.rows("notifications", 'SELECT state FROM emails WHERE "to" = $1', shopper.email)
     assert sent == [{"state": mail_state}]
+    await assert_books(mortal)
+
+
+async def assert_books(mortal: Mortal) -> None:
+    """Charges = paid orders - refunds, held = live holds, sold = committed holds, one confirmation per order sold."""
+    observer = mortal.observer
+    accounts = (await observer.ledger())["orders"]
+    kept = {order: account["charged"] - account["refunded"] for order, account in accounts.items()}
+    owed = {row["id"]: row["kept"] for row in await observer.rows("orders", _KEPT)}
+    assert {order: amount for order, amount in kept.items() if amount} == {
+        order: amount for order, amount in owed.items() if amount
+    }
+    assert await observer.rows("catalog", _SHELVES) == []
+    sold = {row["id"] for row in await observer.rows("orders", _SOLD)}
+    confirmed = await observer.rows("notifications", _CONFIRMED)
+    assert sorted(row["order_id"] for row in confirmed) == sorted(sold)
+    committed = await observer.rows("catalog", "SELECT order_id::text FROM holds WHERE state = 'committed'")
+    assert {row["order_id"] for row in committed} == sold
+
+
+_KEPT = """
+SELECT o.id::text,
+       CASE WHEN o.paid_at IS NULL THEN 0 ELSE o.total END
+       - coalesce((SELECT sum(r.amount) FROM order_refunds r JOIN order_payments p USING (payment_intent_id)
+                    WHERE r.order_id = o.id AND p.outcome = 'applied' AND r.failed_at IS NULL), 0)::bigint AS kept
+  FROM orders o
+"""
+_SOLD = "SELECT id::text FROM orders WHERE stock = 'committed'"
+_CONFIRMED = """
+SELECT split_part(idempotency_key, ':', 2) AS order_id FROM emails WHERE template = 'order_confirmation'
+"""
+# Shelves whose promises are not those of the live holds, and sales that are not those of committed holds.
+_SHELVES = """
+SELECT v.sku FROM variants v
+  LEFT JOIN LATERAL (SELECT coalesce(sum(quantity) FILTER (WHERE state = 'held'), 0) AS promised,
+                            coalesce(sum(quantity) FILTER (WHERE state = 'committed'), 0) AS committed
+                       FROM hold_lines JOIN holds USING (order_id, attempt) WHERE variant_id = v.id) AS live ON true
+  LEFT JOIN LATERAL (SELECT coalesce(sum(quantity), 0) AS sold FROM sales WHERE variant_id = v.id) AS past ON true
+ WHERE v.held <> live.promised OR past.sold <> live.committed OR v.on_hand < v.held
+"""
 
 
 async def assert_ordered_once(mortal: Mortal, purchase: Purchase) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class RpcRoute:
 
     `id_field` is the message field the public calls `id`, in the path and in the answer. A route with `once`
     lets the same request through once in so many seconds, whoever asks. One that is `keyed` moves money: it must come
-    with an Idempotency-Key.
+    with an Idempotency-Key. `unwrap` names the field of the RPC's answer that is the whole answer in public.
     """
 
     method: str
@@ -28,11 +28,18 @@ class RpcRoute:
     id_field: str = ""
     once: int = 0
     keyed: bool = False
+    unwrap: str = ""
 
     @property
     def request(self) -> Descriptor:
         """The request message."""
         return self.rpc.input_type
+
+    @property
+    def answer(self) -> Descriptor:
+        """The message that the public gets."""
+        whole: Descriptor = self.rpc.output_type
+        return whole.fields_by_name[self.unwrap].message_type if self.unwrap else whole
 
     @property
     def step(self) -> str:

@@ -45,7 +45,7 @@ def _endpoint(route: RpcRoute, relay: Relay) -> Endpoint:
         key=KeyRule.REQUIRED if route.keyed else KeyRule.ACCEPTED,
         body=fields if in_body else None,
         query=None if in_body else fields,
-        answer=model_for(route.rpc.output_type, names=route.names, strict=False),
+        answer=model_for(route.answer, names=route.names, strict=False),
         status=route.status,
         problems=(
             *((Conflict,) if in_body or route.method == "DELETE" else ()),

@@ -37,7 +37,8 @@ class Relay:
     async def call(self, route: RpcRoute, values: Mapping[str, Any], staff_id: str) -> dict[str, Any]:
         """The RPC's answer as JSON. Raises the owner's problem as it came, and what the guards raise."""
         async with self._claimed(staff_id) as claim:
-            body = to_json(await self._guarded(route, values, staff_id), route.names)
+            answer = await self._guarded(route, values, staff_id)
+            body = to_json(getattr(answer, route.unwrap) if route.unwrap else answer, route.names)
         await self._store(claim, route.status, body)
         return body
 

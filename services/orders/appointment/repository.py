@@ -1,5 +1,6 @@
 """Every statement on appointments."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -15,15 +16,19 @@ from services.orders.appointment.domain import (
 )
 
 __all__ = [
+    "availability",
     "away",
     "busy",
     "due_reminders",
     "find",
     "insert",
+    "listed",
     "lock_staff",
     "members",
     "move",
     "of_customer",
+    "put_member",
+    "put_service",
     "service",
     "services",
     "set_status",
@@ -73,6 +78,38 @@ SELECT a.id, kind.hours, a.starts_at
  ORDER BY a.starts_at LIMIT $1
     ON CONFLICT DO NOTHING
 RETURNING appointment_id::text, hours, starts_at
+"""
+
+
+_AVAILABILITY: Final = """
+SELECT (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'id', s.id, 'slug', s.slug, 'title', s.title, 'description', s.description,
+                   'duration_minutes', s.duration_minutes, 'policy_hours', s.policy_hours,
+                   'price', jsonb_build_object('amount', s.price, 'currency', s.currency)) ORDER BY s.title), '[]')
+          FROM bookable_services s) AS services,
+       (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                   'id', m.id, 'name', m.name, 'time_zone', m.time_zone, 'active', m.active,
+                   'service_ids', (SELECT coalesce(jsonb_agg(o.service_id ORDER BY o.service_id), '[]')
+                                     FROM staff_services o WHERE o.staff_id = m.id),
+                   'hours', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                                        'weekday', h.weekday, 'opens', to_char(h.opens, 'HH24:MI'),
+                                        'closes', to_char(h.closes, 'HH24:MI')) ORDER BY h.weekday, h.opens), '[]')
+                               FROM opening_hours h WHERE h.staff_id = m.id),
+                   'time_off', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                                           'starts_at', lower(t.during), 'ends_at', upper(t.during),
+                                           'reason', t.reason) ORDER BY lower(t.during)), '[]')
+                                  FROM time_off t WHERE t.staff_id = m.id)) ORDER BY m.name, m.id), '[]')
+          FROM staff_members m) AS members
+"""
+_PUT_MEMBER: Final = """
+WITH service AS (INSERT INTO staff_services (staff_id, service_id) SELECT $1, * FROM unnest($2::uuid[])),
+hours AS (
+    INSERT INTO opening_hours (staff_id, weekday, opens, closes)
+    SELECT $1, h.weekday, h.opens::time, h.closes::time
+      FROM unnest($3::int[], $4::text[], $5::text[]) AS h (weekday, opens, closes))
+INSERT INTO time_off (staff_id, during, reason)
+SELECT $1, tstzrange(t.starts_at, t.ends_at), t.reason
+  FROM unnest($6::timestamptz[], $7::timestamptz[], $8::text[]) AS t (starts_at, ends_at, reason)
 """
 
 
@@ -179,6 +216,90 @@ async def of_customer(connection: Connection, customer_id: str, after: str | Non
         limit,
     )
     return [_appointment(row) for row in rows]
+
+
+async def listed(connection: Connection, narrowed: Sequence[Any], after: str | None, limit: int) -> list[Appointment]:
+    """Up to `limit` appointments, booked last first, from behind `after`.
+
+    `narrowed` holds since, until, member and status; None does not narrow.
+    """
+    rows = await connection.fetch(
+        f"""
+        {_APPOINTMENT}
+         WHERE ($1::timestamptz IS NULL OR a.starts_at >= $1) AND ($2::timestamptz IS NULL OR a.starts_at < $2)
+           AND ($3::uuid IS NULL OR a.staff_id = $3) AND ($4::text IS NULL OR a.status = $4)
+           AND ($5::uuid IS NULL OR a.id < $5)
+         ORDER BY a.id DESC LIMIT $6
+        """,
+        *narrowed,
+        after,
+        limit,
+    )
+    return [_appointment(row) for row in rows]
+
+
+async def availability(connection: Connection) -> Mapping[str, Any]:
+    """Services and members as JSON values."""
+    row: Any = await connection.fetchrow(_AVAILABILITY)
+    return dict(row)
+
+
+async def put_service(connection: Connection, service: Mapping[str, Any]) -> str | None:
+    """Puts a service in the place of the one with its id, or makes it; its id, None when there is none with it.
+
+    Raises asyncpg's `UniqueViolationError` for a slug that is taken.
+    """
+    values = (
+        service["slug"],
+        service["title"],
+        service["description"],
+        service["duration_minutes"],
+        service["price"]["amount"],
+        service["price"]["currency"],
+        service["policy_hours"],
+    )
+    columns = "slug, title, description, duration_minutes, price, currency, policy_hours"
+    if service["id"] is None:
+        statement = f"INSERT INTO bookable_services ({columns}) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id::text"
+        made: str | None = await connection.fetchval(statement, *values)
+        return made
+    statement = (
+        f"UPDATE bookable_services SET ({columns}) = ROW ($1, $2, $3, $4, $5, $6, $7) WHERE id = $8 RETURNING id::text"
+    )
+    found: str | None = await connection.fetchval(statement, *values, service["id"])
+    return found
+
+
+async def put_member(connection: Connection, member: Mapping[str, Any]) -> str | None:
+    """The same for a member, with what they do, their hours and when they are away.
+
+    Raises asyncpg's `ForeignKeyViolationError` for a service that does not exist, `UniqueViolationError` for hours
+    that begin twice.
+    """
+    values = (member["name"], member["time_zone"], member["active"])
+    if member["id"] is None:
+        statement = "INSERT INTO staff_members (name, time_zone, active) VALUES ($1, $2, $3) RETURNING id::text"
+        member_id: str | None = await connection.fetchval(statement, *values)
+    else:
+        statement = "UPDATE staff_members SET name = $1, time_zone = $2, active = $3 WHERE id = $4 RETURNING id::text"
+        member_id = await connection.fetchval(statement, *values, member["id"])
+    if member_id is None:
+        return None
+    for table in ("staff_services", "opening_hours", "time_off"):
+        await connection.execute(f"DELETE FROM {table} WHERE staff_id = $1", member_id)
+    hours, away = member["hours"], member["time_off"]
+    await connection.execute(
+        _PUT_MEMBER,
+        member_id,
+        member["service_ids"],
+        [each["weekday"] for each in hours],
+        [each["opens"] for each in hours],
+        [each["closes"] for each in hours],
+        [each["starts_at"] for each in away],
+        [each["ends_at"] for each in away],
+        [each["reason"] for each in away],
+    )
+    return member_id
 
 
 async def set_status(

@@ -29,7 +29,7 @@ from services.orders.appointment.domain import (
 from services.orders.appointment.schemas import AppointmentView, Book
 from services.orders.errors import AppointmentEnded, SlotTaken, TooLateToChange
 
-__all__ = ["AppointmentService"]
+__all__ = ["AppointmentService", "book_slot", "move", "taken"]
 
 _CUSTOMER = "customer"
 
@@ -62,23 +62,18 @@ class AppointmentService:
 
     async def book(self, who: Principal, wanted: Book) -> AppointmentView:
         """Books a slot, once per key. Raises `NotFound`, `SlotTaken`."""
-        async with _taken(wanted.starts_at), self._database.transaction("book appointment") as connection:
+        async with taken(wanted.starts_at), self._database.transaction("book appointment") as connection:
             claim = await idempotency.claim(connection, f"customer:{who.id}")
-            service = await _service(connection, str(wanted.service_id))
-            span = await _slot(connection, service, str(wanted.staff_id), wanted.starts_at)
             new = {
-                "service_id": service.id,
+                "service_id": str(wanted.service_id),
                 "staff_id": str(wanted.staff_id),
                 "customer_id": who.id,
                 "email": who.email,
                 "customer_name": who.name,
                 "pet_name": wanted.pet_name or "",
                 "note": wanted.note or "",
-                "starts_at": span.starts_at,
-                "ends_at": span.ends_at,
             }
-            appointment = await _get(connection, await repository.insert(connection, new, _CUSTOMER))
-            await mail.enqueue(connection, appointment, "appointment_booked")
+            appointment = await book_slot(connection, new, wanted.starts_at, _CUSTOMER)
             view = AppointmentView.of(appointment)
             await claim.store(connection, 201, view.model_dump(mode="json"))
         return view
@@ -111,7 +106,7 @@ class AppointmentService:
 
         Raises `NotFound`, `TooLateToChange`, `AppointmentEnded`, `SlotTaken`.
         """
-        async with _taken(starts_at), self._database.transaction("reschedule appointment") as connection:
+        async with taken(starts_at), self._database.transaction("reschedule appointment") as connection:
             claim = await idempotency.claim(connection, f"customer:{customer_id}")
             appointment = await _own(connection, customer_id, appointment_id)
             _refuse_late(appointment)
@@ -119,6 +114,16 @@ class AppointmentService:
             view = AppointmentView.of(moved)
             await claim.store(connection, 200, view.model_dump(mode="json"))
             return view
+
+
+async def book_slot(connection: Connection, new: dict[str, Any], starts_at: datetime, actor: str) -> Appointment:
+    """Books, and decides to tell the customer. Raises `NotFound`, `SlotTaken`, `ValidationFailed`."""
+    service = await _service(connection, new["service_id"])
+    span = await _slot(connection, service, new["staff_id"], starts_at)
+    booked = {**new, "starts_at": span.starts_at, "ends_at": span.ends_at}
+    appointment = await _get(connection, await repository.insert(connection, booked, actor))
+    await mail.enqueue(connection, appointment, "appointment_booked")
+    return appointment
 
 
 async def move(
@@ -155,7 +160,7 @@ async def _slot(connection: Connection, service: BookableService, staff_id: str,
 
 
 @asynccontextmanager
-async def _taken(starts_at: datetime) -> AsyncIterator[None]:
+async def taken(starts_at: datetime) -> AsyncIterator[None]:
     """Turns the constraint's refusal into ours."""
     try:
         yield

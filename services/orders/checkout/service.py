@@ -28,7 +28,7 @@ from services.orders.checkout.domain import Details, Price, cart_differences, pr
 from services.orders.checkout.schemas import CheckoutView
 from services.orders.coupon import repository as coupons
 from services.orders.coupon.domain import Refusal, refusal
-from services.orders.errors import CartChanged, CartEmpty, CheckoutClosed, OutOfStock, PriceChanged
+from services.orders.errors import CartChanged, CartEmpty, CheckoutClosed, OutOfStock, PaymentRefused, PriceChanged
 from services.orders.order import repository as orders
 from services.orders.order.cancellation import CancellationService
 from services.orders.order.domain import Actor, Order, OrderStatus, StockState
@@ -71,6 +71,8 @@ class CheckoutService:
         claim, cart, order = await self._begin(owner, details)
         crash_point("checkout.claimed")
         try:
+            if order is not None and order.ending and cart.items:
+                order = await self._ended(order)
             if order is None:
                 entries = await self._catalog.entries(cart.quantities())
                 order = await self._order(claim, owner, cart, details, await self._price(claim, cart, details, entries))
@@ -96,10 +98,15 @@ class CheckoutService:
                 raise CartEmpty("Put something into the cart first.")
             return claim, cart, await self._live_order(connection, cart, details)
 
+    async def _ended(self, order: Order) -> Order | None:
+        """Somebody was ending the cart's order and did not come to the end of it: None when it is over now."""
+        now = await self._cancellation.finish(order)
+        return None if now.status is OrderStatus.CANCELLED else now
+
     async def _live_order(self, connection: Connection, cart: Cart, details: Details) -> Order | None:
         order = await orders.live_of_cart(connection, cart.id)
-        if order is None:
-            return None
+        if order is None or order.ending:
+            return order
         changes = (
             cart_differences(order.quantities(), cart.quantities())
             or _coupon_changed(order, cart)
@@ -205,7 +212,7 @@ class CheckoutService:
             case OutOfStock.code:
                 await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
                 await self._refuse(claim, OutOfStock(problem.detail, **problem.extensions))
-            case "amount_refused":
+            case "amount_refused" | PaymentRefused.code:
                 await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
                 await self._refuse(claim, problem)
             case "hold_released" | "payment_cancelled":
@@ -221,7 +228,8 @@ class CheckoutService:
 
     async def show(self, order_id: str, token: str) -> CheckoutView:
         """A checkout, for who holds its token. Raises `NotFound`."""
-        return self._view(await self._find(order_id, token))
+        order = await self._find(order_id, token)
+        return self._view(await self._cancellation.finish(order) if order.ending else order)
 
     async def cancel(self, order_id: str, token: str) -> CheckoutView:
         """Ends a checkout that was not paid; the second call finds it ended.

@@ -35,7 +35,11 @@ class HistoryService:
     async def order(self, customer_id: str, order_id: str) -> OrderView:
         """One of them with its timeline. Raises `NotFound`."""
         async with self._database.connection() as connection:
-            return await self._view(connection, await _own(connection, customer_id, order_id))
+            order = await _own(connection, customer_id, order_id)
+        if order.ending:
+            order = await self._cancellation.finish(order)
+        async with self._database.connection() as connection:
+            return await self._view(connection, order)
 
     async def spending(self, customer_id: str, currency: str) -> Spending:
         """What the customer spent."""

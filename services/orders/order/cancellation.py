@@ -1,6 +1,7 @@
 """Ending an order that was not paid. Stripe is asked first, and only its word ends the order."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from services.orders.catalog import Catalog
 from services.orders.coupon import repository as coupons
 from services.orders.errors import CheckoutClosed, PaymentInProgress
 from services.orders.order import repository
-from services.orders.order.domain import Actor, Order, OrderStatus, staff
+from services.orders.order.domain import Actor, Order, OrderStatus, staff, staff_of
 from services.orders.payments import Payments
 
 __all__ = ["CancellationService"]
@@ -41,20 +42,46 @@ class CancellationService:
         self._payments = payments
         self._hold_ttl = hold_ttl
 
-    async def cancel(self, order: Order, reason: str, actor: str, *, staff_id: str = "") -> None:
-        """Ends a pending order; a member of staff who does it is audited. Raises `PaymentInProgress`."""
+    async def cancel(self, order: Order, reason: str, actor: str) -> None:
+        """Ends a pending order; what staff end is audited. Raises `PaymentInProgress`.
+
+        That it is being ended is written down before Stripe is asked: whoever dies in between leaves an order that the
+        next reader, or a job, ends as this was to.
+        """
+        async with self._database.transaction("begin ending") as connection:
+            await repository.begin_ending(connection, order.id, reason, actor)
+            await jobs.enqueue(connection, "end_order", {"order_id": order.id}, delay=_LEASE_SECONDS)
+        crash_point("cancel.not_asked")
         status = await self._payments.cancel_intent(order.id)
         if status != payments_pb2.INTENT_STATUS_CANCELED:
+            async with self._database.transaction("stop ending") as connection:
+                await repository.stop_ending(connection, order.id)
             raise PaymentInProgress("The payment is being processed or has gone through; it is too late to cancel.")
         crash_point("cancel.confirmed_by_stripe")
         async with self._database.transaction("cancel order") as connection:
             if await repository.cancel(connection, order.id, reason, actor):
                 if order.coupon_code:
                     await coupons.give_back(connection, order.id)
-                if staff_id:
+                if (staff_id := staff_of(actor)) is not None:
                     await audit.record(connection, staff_id, "order.cancelled", order.id, reason=reason)
                 await jobs.enqueue(connection, "release_stock", {"order_id": order.id}, unique_key=order.id)
             crash_point("cancel.not_committed")
+
+    async def finish(self, order: Order) -> Order:
+        """Comes to the end of what somebody began who died before it; the order as it is then."""
+        if order.ending_reason is not None and order.ending_actor is not None:
+            with suppress(PaymentInProgress):
+                await self.cancel(order, order.ending_reason, order.ending_actor)
+        async with self._database.connection() as connection:
+            return await repository.get(connection, order.id)
+
+    async def end(self, job: Job) -> None:
+        """Does the same some seconds later, if nobody has."""
+        async with self._database.connection() as connection:
+            order = await repository.get(connection, job.payload["order_id"])
+        if order.ending:
+            adopt_correlation(order.correlation_id)
+            await self.finish(order)
 
     async def by_customer(
         self,
@@ -96,7 +123,7 @@ class CancellationService:
             order = await repository.get(connection, order_id)
         adopt_correlation(order.correlation_id)
         if order.status is OrderStatus.PENDING:
-            await self.cancel(order, reason, staff(staff_id), staff_id=staff_id)
+            await self.cancel(order, reason, staff(staff_id))
         elif order.status is not OrderStatus.CANCELLED:
             raise CheckoutClosed("The order is paid; send its money back instead.")
 

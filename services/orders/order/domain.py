@@ -8,7 +8,7 @@ pending ──payment──> paid ──sent──> fulfilled
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 __all__ = [
     "Actor",
@@ -20,7 +20,10 @@ __all__ = [
     "StockState",
     "outcome_of_payment",
     "staff",
+    "staff_of",
 ]
+
+_STAFF: Final = "staff:"
 
 
 class OrderStatus(StrEnum):
@@ -61,7 +64,12 @@ class Actor(StrEnum):
 
 def staff(staff_id: str) -> str:
     """How a timeline names a member of staff."""
-    return f"staff:{staff_id}"
+    return f"{_STAFF}{staff_id}"
+
+
+def staff_of(actor: str) -> str | None:
+    """The member of staff an actor is; None when it is none."""
+    return actor.removeprefix(_STAFF) if actor.startswith(_STAFF) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,13 @@ class Order:
     created_at: datetime
     coupon_code: str | None
     shipping_tax: int
+    ending_reason: str | None = None
+    ending_actor: str | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether somebody has asked the payment provider to end it, and has not come back yet."""
+        return self.status is OrderStatus.PENDING and self.ending_reason is not None
 
     def quantities(self) -> dict[str, int]:
         """Pieces by variant."""

@@ -25,5 +25,6 @@ def register(
     worker.handle("send_shipping_notice", fulfilment.send_notice)
     worker.handle("resend_confirmation", fulfilment.send_again)
     worker.handle("expire_order", cancellation.expire)
+    worker.handle("end_order", cancellation.end)
     worker.handle("release_stock", cancellation.release_stock)
     worker.every(300.0, "expired_holds", cancellation.expire_overdue)

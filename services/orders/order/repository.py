@@ -13,6 +13,7 @@ from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, P
 __all__ = [
     "NewPayment",
     "Summary",
+    "begin_ending",
     "cancel",
     "find",
     "find_payment",
@@ -28,6 +29,7 @@ __all__ = [
     "set_hold",
     "set_intent",
     "set_stock",
+    "stop_ending",
     "summary",
 ]
 
@@ -35,7 +37,7 @@ _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
        o.client_secret, o.correlation_id, o.customer_id::text, o.created_at,
-       o.coupon_code, o.shipping_tax,
+       o.coupon_code, o.shipping_tax, o.ending_reason, o.ending_actor,
        (SELECT jsonb_agg(to_jsonb(l) - '{order_id,line_total}'::text[] ORDER BY l.title, l.variant_id)
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
@@ -199,6 +201,27 @@ async def set_hold(connection: Connection, order_id: str, expires_at: datetime) 
 async def set_stock(connection: Connection, order_id: str, stock: StockState) -> None:
     """Records what became of the stock."""
     await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1", order_id, stock)
+
+
+async def begin_ending(connection: Connection, order_id: str, reason: str, actor: str) -> None:
+    """Notes that the payment provider is being asked to end a pending order; the first reason stands."""
+    await connection.execute(
+        """
+        UPDATE orders SET ending_reason = $2, ending_actor = $3
+         WHERE id = $1 AND status = 'pending' AND ending_reason IS NULL
+        """,
+        order_id,
+        reason,
+        actor,
+    )
+
+
+async def stop_ending(connection: Connection, order_id: str) -> None:
+    """The payment provider said no: the order goes on."""
+    await connection.execute(
+        "UPDATE orders SET ending_reason = NULL, ending_actor = NULL WHERE id = $1 AND ending_reason IS NOT NULL",
+        order_id,
+    )
 
 
 async def cancel(connection: Connection, order_id: str, reason: str, actor: str) -> bool:

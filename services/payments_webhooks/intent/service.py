@@ -18,6 +18,7 @@ from services.payments_webhooks.errors import (
     PaymentDiffers,
     PaymentElsewhere,
     PaymentInProgress,
+    PaymentRefused,
 )
 from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Kind, Payment, PaymentState, state_of_intent, state_of_session
@@ -132,7 +133,7 @@ class IntentService:
         # tells its id, and only then is there something whose end Stripe can confirm.
         try:
             state = await self._ended(await self._at_stripe(payment))
-        except AmountRefused:  # then there never was one
+        except (AmountRefused, PaymentRefused):  # then there never was one
             state = PaymentState.CANCELED
         async with self._database.transaction("payment ended") as connection:
             # `succeeded` is the webhook's to write: with it goes the report to orders.

@@ -12,13 +12,17 @@ from opentelemetry.trace import SpanKind
 
 from reliability import deadline
 from reliability.circuit_breaker import CircuitBreaker, Outcome, Rules, judge
-from reliability.errors import Unavailable
+from reliability.errors import Problem, Unavailable
+from reliability.logging import get_logger
 from reliability.retry import RetryBudget, retry
 from reliability.telemetry import span
+from services.payments_webhooks.errors import AmountRefused, PaymentRefused
 
-__all__ = ["Calls", "ReplayedFailure", "tag", "too_old"]
+__all__ = ["Calls", "ReplayedFailure", "refused", "tag", "too_old"]
 
 T = TypeVar("T")
+
+_log = get_logger(__name__)
 
 # Stripe forgets keys after 24 h: from here on a repetition could have its effect twice, so we look first.
 _KEY_LIFE: Final = timedelta(hours=20)
@@ -72,6 +76,10 @@ class Calls:
             )
         except stripe.IdempotencyError as error:
             raise ReplayedFailure(step) from error
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            # A wrong key is ours to put right: what was asked for may still be done then.
+            _log.error("stripe_refuses_our_key", step=step, code=error.code)
+            raise Unavailable("Payments are not possible at the moment.") from error
         except (stripe.APIConnectionError, stripe.RateLimitError) as error:
             raise Unavailable("Stripe could not be reached; try again in a moment.") from error
         except stripe.APIError as error:
@@ -91,6 +99,12 @@ class Calls:
 def too_old(made_at: datetime) -> bool:
     """Whether Stripe may have forgotten an idempotency key that is as old as this."""
     return datetime.now(UTC) - made_at > _KEY_LIFE
+
+
+def refused(error: stripe.InvalidRequestError) -> Problem:
+    """What Stripe refuses to begin, and will refuse again: nothing came of it, and the order cannot be paid so."""
+    kind = AmountRefused if error.code in {"amount_too_small", "amount_too_large"} else PaymentRefused
+    return kind(error.user_message or "")
 
 
 def tag(thing: "stripe.PaymentIntent | stripe.Refund", name: str) -> str | None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import stripe
 
-from services.payments_webhooks.errors import AmountRefused
-from services.payments_webhooks.stripe_api.calls import Calls, tag
+from services.payments_webhooks.stripe_api.calls import Calls, refused, tag
 
 if TYPE_CHECKING:
     from stripe.params import PaymentIntentCreateParams, PaymentIntentListParamsCreated, PaymentIntentUpdateParams
@@ -30,7 +29,10 @@ class Intents:
     async def create(
         self, key: str, amount: int, currency: str, email: str, metadata: Mapping[str, str]
     ) -> stripe.PaymentIntent:
-        """A payment intent, amount in minor units. Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`."""
+        """A payment intent, amount in minor units.
+
+        Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`, `PaymentRefused`.
+        """
         params: PaymentIntentCreateParams = {
             "amount": amount,
             "currency": currency.lower(),
@@ -43,9 +45,7 @@ class Intents:
                 "stripe.payment_intents.create", lambda: self._api.create_async(params, {"idempotency_key": key})
             )
         except stripe.InvalidRequestError as error:
-            if error.code not in {"amount_too_small", "amount_too_large"}:
-                raise
-            raise AmountRefused(error.user_message or "") from error
+            raise refused(error) from error
 
     async def retrieve(self, intent_id: str) -> stripe.PaymentIntent:
         """An intent as it is now."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import stripe
 
-from services.payments_webhooks.errors import AmountRefused
-from services.payments_webhooks.stripe_api.calls import Calls
+from services.payments_webhooks.stripe_api.calls import Calls, refused
 
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams, SessionListParamsCreated
@@ -40,7 +39,10 @@ class Sessions:
         self._api = calls.client.v1.checkout.sessions
 
     async def create(self, key: str, new: NewSession) -> stripe.checkout.Session:
-        """A page. Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`."""
+        """A page.
+
+        Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`, `PaymentRefused`.
+        """
         params: SessionCreateParams = {
             "mode": "payment",
             "client_reference_id": new.reference,
@@ -65,9 +67,7 @@ class Sessions:
                 "stripe.checkout.sessions.create", lambda: self._api.create_async(params, {"idempotency_key": key})
             )
         except stripe.InvalidRequestError as error:
-            if error.code not in {"amount_too_small", "amount_too_large"}:
-                raise
-            raise AmountRefused(error.user_message or "") from error
+            raise refused(error) from error
 
     async def retrieve(self, session_id: str) -> stripe.checkout.Session:
         """A page as it is now."""

@@ -1,27 +1,25 @@
-"""Orders beside the real catalog; what payments, notifications and accounts would say is said by stand-ins."""
+"""Orders beside the real catalog, payments, notifications, accounts and admin, with a sandbox of Stripe's."""
 
+import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import grpc.aio
 import httpx
 
 from holdfast.common.v1 import money_pb2
-from holdfast.notifications.v1 import notifications_pb2 as mail_pb
-from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2 as pb
 from holdfast.orders.v1 import orders_pb2_grpc
-from holdfast.payments.v1 import payments_pb2 as pay_pb
-from holdfast.payments.v1 import payments_pb2_grpc
 from reliability.context import Principal
 from reliability.runtime import Application, Runtime
 from services.accounts.keys.service import SigningKeys
 from services.orders.settings import OrdersSettings
+from tests.contract.stripe_sandbox_fixtures import BOUND_SECONDS, Received, Sandbox
 from tests.integration.catalog.support import Shop
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 ADDRESS = {
     "name": "Robin Meadows",
     "line1": "12 Harbour Street",
@@ -30,46 +28,39 @@ ADDRESS = {
     "region": "OR",
     "country": "US",
 }
+PERMISSIONS = frozenset({"catalog", "orders", "refunds"})
 
 
-class Till(payments_pb2_grpc.PaymentsServiceServicer):
-    """Payments: an intent per order, ended when asked unless `says` has another word for it."""
+class Later:
+    """A channel to a server that may not be there yet: services call one another in a circle."""
 
-    def __init__(self) -> None:
-        self.says: dict[str, int] = {}
-        self.cancelled: list[str] = []
-        self.refunds: dict[str, pay_pb.RefundPaymentRequest] = {}
+    def __init__(self, connect: Callable[[], grpc.aio.Channel]) -> None:
+        self._connect = connect
 
-    async def CreateIntent(  # noqa: N802
-        self, request: pay_pb.CreateIntentRequest, context: Context
-    ) -> pay_pb.CreateIntentResponse:
-        return pay_pb.CreateIntentResponse(payment_intent_id=f"pi_{request.order_id}", client_secret="secret")
+    @cached_property
+    def _channel(self) -> grpc.aio.Channel:
+        return self._connect()
 
-    async def CancelIntent(  # noqa: N802
-        self, request: pay_pb.CancelIntentRequest, context: Context
-    ) -> pay_pb.CancelIntentResponse:
-        self.cancelled.append(request.order_id)
-        status: Any = self.says.get(request.order_id, pay_pb.INTENT_STATUS_CANCELED)
-        return pay_pb.CancelIntentResponse(status=status)
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        """`unary_unary` and its like; the RPC itself is looked up when it is called."""
 
-    async def RefundPayment(  # noqa: N802
-        self, request: pay_pb.RefundPaymentRequest, context: Context
-    ) -> pay_pb.RefundPaymentResponse:
-        self.refunds.setdefault(request.idempotency_key, request)
-        return pay_pb.RefundPaymentResponse(refund_id=request.idempotency_key)
+        def rpc(method: str, **how: Any) -> Callable[..., Any]:
+            def call(*values: Any, **options: Any) -> Any:
+                return getattr(self._channel, kind)(method, **how)(*values, **options)
+
+            return call
+
+        return rpc
 
 
-class Post(notifications_pb2_grpc.NotificationsServiceServicer):
-    """Notifications: one mail per key."""
+@dataclass(frozen=True)
+class Mail:
+    """What notifications has taken on."""
 
-    def __init__(self) -> None:
-        self.mails: dict[str, mail_pb.SendEmailRequest] = {}
-
-    async def SendEmail(  # noqa: N802
-        self, request: mail_pb.SendEmailRequest, context: Context
-    ) -> mail_pb.SendEmailResponse:
-        self.mails.setdefault(request.idempotency_key, request)
-        return mail_pb.SendEmailResponse(email_id=request.idempotency_key)
+    to: str
+    template: str
+    data: Mapping[str, Any]
+    calendar_ics: str
 
 
 def key() -> dict[str, str]:
@@ -81,15 +72,78 @@ def key() -> dict[str, str]:
 class Orders:
     """The service under test."""
 
-    runtime: Runtime[OrdersSettings]
-    application: Application
+    runtimes: Mapping[str, Runtime[Any]]
+    applications: Mapping[str, Application]
     shop: Shop
-    till: Till
-    post: Post
+    sandbox: Sandbox
     keys: SigningKeys
     client_for: Callable[[Application], httpx.AsyncClient]
     rpc: "orders_pb2_grpc.OrdersServiceAsyncStub"
-    clients: list[httpx.AsyncClient] = field(default_factory=list)
+    staff_id: str
+    delivered: list[Received] = field(default_factory=list)
+
+    @property
+    def runtime(self) -> Runtime[OrdersSettings]:
+        return self.runtimes["orders"]
+
+    @property
+    def application(self) -> Application:
+        return self.applications["orders"]
+
+    def staff(self, *permissions: str) -> httpx.AsyncClient:
+        """A member of staff at admin's edge; who may do everything here unless some permissions are named."""
+        may = frozenset(permissions) or PERMISSIONS
+        who = Principal(self.staff_id, "staff", "ada@example.com", "Ada", "member", may)
+        return self.as_customer(self.client_for(self.applications["admin"]), who)
+
+    async def deliver(self, *, again: bool = False) -> int:
+        """Hands over what Stripe has sent since, or all of it again; how many events."""
+        payments = self.client_for(self.applications["payments-webhooks"])
+        await self._all_sent()
+        events = [each for each in self.sandbox.receiver.received if again or each not in self.delivered]
+        for event in events:
+            headers = {"stripe-signature": event.signature}
+            answer = await payments.post("/api/stripe/webhook", content=event.body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            self.delivered.append(event)
+        return len(events)
+
+    async def _all_sent(self) -> None:
+        """Until every event of Stripe's has been sent."""
+        listed = await self.sandbox.api.v1.events.list_async({"limit": 100})
+        events, receiver = {event.id for event in listed.data}, self.sandbox.receiver
+        async with asyncio.timeout(BOUND_SECONDS), receiver.arrived:
+            await receiver.arrived.wait_for(lambda: events <= {each.event.id for each in receiver.received})
+
+    async def settle(self) -> None:
+        """Stripe's word is handed over and every job run, until nobody has anything to do."""
+        for _ in range(20):
+            done = await self.deliver()
+            for runtime in (self.runtimes["payments-webhooks"], self.runtime):
+                done += await runtime.worker.run_until_idle()
+            if not done:
+                return
+        message = "there is always something left to do"
+        raise AssertionError(message)
+
+    async def pays(self, checkout: dict[str, Any], card: str = "4242424242424242", status: int = 200) -> None:
+        """What a customer does at Stripe, who tells nobody yet."""
+        await self.sandbox.pay(checkout["payment"]["payment_intent_id"], card, status)
+
+    async def mails(self) -> dict[str, Mail]:
+        """What notifications has taken on, by key."""
+        async with self.runtimes["notifications"].database.connection() as connection:
+            rows = await connection.fetch(
+                'SELECT idempotency_key, "to", template, data, calendar FROM emails ORDER BY id'
+            )
+        return {
+            row["idempotency_key"]: Mail(row["to"], row["template"], row["data"], row["calendar"] or "") for row in rows
+        }
+
+    async def elsewhere(self, service: str, query: str, *values: object) -> Any:
+        """A value of another service's."""
+        async with self.runtimes[service].database.connection() as connection:
+            return await connection.fetchval(query, *values)
 
     def guest(self) -> httpx.AsyncClient:
         """Somebody with a browser."""
@@ -121,10 +175,12 @@ class Orders:
         cart: dict[str, Any] = answer.json()
         return cart
 
-    async def checkout(self, client: httpx.AsyncClient, **body: Any) -> httpx.Response:
-        """Clicks *order*."""
+    async def checkout(
+        self, client: httpx.AsyncClient, *, headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Response:
+        """Clicks *order*, under a new key unless there is one in `headers`."""
         order = {"email": "robin@example.com", "shipping_address": ADDRESS, **body}
-        return await client.post("/api/checkout", json=order, headers=key())
+        return await client.post("/api/checkout", json=order, headers=headers or key())
 
     async def pay(self, checkout: dict[str, Any], intent: str = "") -> int:
         """What payments reports when the money has come."""

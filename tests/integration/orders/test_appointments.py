@@ -65,7 +65,7 @@ async def test_one_click_books_once(shop_orders: Orders) -> None:
     assert len({answer.text for answer in answers}) == 1
     assert (await customer.post("/api/appointments", json=body)).json()["code"] == "idempotency_key_missing"
     await shop_orders.work()
-    (mail,) = shop_orders.post.mails.values()
+    (mail,) = (await shop_orders.mails()).values()
     assert (mail.template, mail.to) == ("appointment_booked", "robin@example.com")
     (event,) = Calendar.from_ical(mail.calendar_ics).events
     assert event.start == datetime.fromisoformat(slot["starts_at"])
@@ -86,7 +86,7 @@ async def test_moving_frees_the_old_time_and_takes_the_new(shop_orders: Orders) 
     assert (moved.status_code, moved.json()["starts_at"]) == (200, target["starts_at"])
     assert (await book(shop_orders, other, slots[0])).status_code == 201
     await shop_orders.work()
-    told = [mail for mail in shop_orders.post.mails.values() if mail.to == "robin@example.com"]
+    told = [mail for mail in (await shop_orders.mails()).values() if mail.to == "robin@example.com"]
     assert [mail.template for mail in told] == ["appointment_moved"]  # the booking was overtaken before it was told
 
 
@@ -126,7 +126,7 @@ async def test_cancelling_has_a_window(shop_orders: Orders) -> None:
     assert moved.json()["code"] == "appointment_ended"
     assert (await book(shop_orders, shop_orders.customer("kim"), slot)).status_code == 201
     await shop_orders.work()
-    (mail,) = [mail for mail in shop_orders.post.mails.values() if mail.to == "robin@example.com"]
+    (mail,) = [mail for mail in (await shop_orders.mails()).values() if mail.to == "robin@example.com"]
     (event,) = Calendar.from_ical(mail.calendar_ics).events
     assert (mail.template, event["status"], event["sequence"]) == ("appointment_cancelled", "CANCELLED", 1)
 
@@ -159,7 +159,7 @@ async def remind(orders: Orders) -> list[str]:
     await service.remind()
     await orders.work()
     return sorted(
-        ":".join(name.split(":")[:3]) for name in orders.post.mails if name.startswith("appointment-reminder")
+        ":".join(name.split(":")[:3]) for name in await orders.mails() if name.startswith("appointment-reminder")
     )
 
 
