@@ -9,7 +9,7 @@ from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import order_desk_pb2, order_desk_pb2_grpc, orders_pb2, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
-from reliability.asgi import authenticator
+from reliability.asgi import authenticator, cron
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -80,6 +80,9 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
             *CheckoutRoutes(checkout, owners).endpoints(),
             *HistoryRoutes(HistoryService(database, catalog, cancellation)).endpoints(),
             *AppointmentRoutes(AppointmentService(database)).endpoints(),
+            cron(runtime.worker, "appointment-reminders", "appointment_reminders"),
+            cron(runtime.worker, "abandoned-carts", "abandoned_carts"),
+            cron(runtime.worker, "release-expired-holds", "expired_holds"),
         ],
         rpcs={
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(

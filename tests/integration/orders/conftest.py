@@ -71,6 +71,7 @@ async def shop_orders(
         catalog_grpc="catalog",
         payments_grpc="others",
         notifications_grpc="others",
+        admin_grpc="others",
         accounts_grpc="accounts",
         cart_secret="a secret of thirty-two characters",
     )
