@@ -78,6 +78,8 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
     audit.deliver(worker, database, log)
+    incidents = rpc.incident_list(admin.RaiseIncident, admin_pb2.RaiseIncidentRequest, step="admin.RaiseIncident")
+    mail_jobs.raise_incidents(worker, incidents)
     servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(
