@@ -22,6 +22,8 @@ from services.admin.export import routes as export_routes
 from services.admin.export.service import ExportService
 from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
+from services.admin.incidents import routes as incident_routes
+from services.admin.incidents.service import IncidentService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
 from services.admin.routes import (
@@ -76,6 +78,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
     traces = TraceService(database, retention_days=settings.span_retention_days)
     trace_jobs.register(runtime.worker, traces)
     audit_log = AuditService(database, own_name=runtime.name)
+    incidents = IncidentService(database)
     audit_jobs.register(runtime.worker, audit_log)
     audit.deliver(runtime.worker, database, audit_log.keep)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
@@ -93,12 +96,13 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *trace_routes.endpoints(traces),
             *docs_routes.endpoints(),
             *audit_routes.endpoints(audit_log),
+            *incident_routes.endpoints(incidents),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
         authenticate=authenticator(verifier, settings.public_url),
         rpcs={
             admin_pb2.DESCRIPTOR.services_by_name["AdminService"]: partial(
-                admin_pb2_grpc.add_AdminServiceServicer_to_server, AdminServicer(audit_log)
+                admin_pb2_grpc.add_AdminServiceServicer_to_server, AdminServicer(audit_log, incidents)
             )
         },
         raw_routes=[receiver(traces)],

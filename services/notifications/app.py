@@ -7,7 +7,7 @@ from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
 from reliability import audit, rpc
-from reliability.asgi import authenticator
+from reliability.asgi import authenticator, cron
 from reliability.rate_limit import RateLimiter
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
@@ -78,10 +78,15 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
     audit.deliver(worker, database, log)
+    incidents = rpc.incident_list(admin.RaiseIncident, admin_pb2.RaiseIncidentRequest, step="admin.RaiseIncident")
+    mail_jobs.raise_incidents(worker, incidents)
     servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     return Application(
-        endpoints=consent_routes.endpoints(consent, settings.webhook_secrets),
+        endpoints=[
+            *consent_routes.endpoints(consent, settings.webhook_secrets),
+            cron(worker, "retry-failed-emails", mail_jobs.SWEEP),
+        ],
         rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
         authenticate=authenticator(verifier, settings.public_url),
     )

@@ -18,7 +18,7 @@ from holdfast.orders.v1 import (
 )
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
-from reliability.asgi import authenticator
+from reliability.asgi import authenticator, cron
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -93,6 +93,9 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
             *CheckoutRoutes(checkout, owners).endpoints(),
             *HistoryRoutes(HistoryService(database, catalog, cancellation)).endpoints(),
             *AppointmentRoutes(AppointmentService(database)).endpoints(),
+            cron(runtime.worker, "appointment-reminders", "appointment_reminders"),
+            cron(runtime.worker, "abandoned-carts", "abandoned_carts"),
+            cron(runtime.worker, "release-expired-holds", "expired_holds"),
         ],
         rpcs={
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(

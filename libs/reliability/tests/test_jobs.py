@@ -257,6 +257,41 @@ async def test_a_schedule_can_be_triggered_and_answers_its_stored_run(database: 
         await worker.trigger("no such schedule")
 
 
+async def test_a_schedule_whose_runs_do_not_finish_is_late(database: Database) -> None:
+    """Late by what its next finished run is overdue: missed, parked or hanging; a run that ends makes up for it."""
+
+    async def tick(_scheduled_for: datetime) -> Run:
+        return Run()
+
+    async def late() -> dict[str, float]:
+        async with database.connection() as connection:
+            return await queue.lateness(connection, {"tick": 60.0, "unknown": 60.0})
+
+    async def let_pass(seconds: int) -> None:
+        async with database.connection() as connection:
+            for statement in (
+                "UPDATE job_schedules SET next_run_at = next_run_at - $1 * interval '1 second'",
+                "UPDATE job_runs SET scheduled_for = scheduled_for - $1 * interval '1 second'",
+            ):
+                await connection.execute(statement, seconds)
+
+    worker = Worker(database)
+    worker.every(60, "tick", tick)
+    async with database.transaction() as connection:
+        await queue.plan(connection, ["tick"])
+    await let_pass(100)
+    assert int((await late())["tick"]) == 100  # nobody fired it
+    await worker.run_until_idle()
+    assert await late() == {"tick": 0.0}
+    await let_pass(200)
+    assert int((await late())["tick"]) == 140
+    async with database.transaction() as connection:
+        await queue.trigger(connection, "tick")  # waits for a worker
+    assert int((await late())["tick"]) == 140
+    await worker.run_until_idle()
+    assert await late() == {"tick": 0.0}
+
+
 async def test_the_correlation_id_of_the_cause_is_the_one_of_the_job(database: Database) -> None:
     """A job runs under the flow that enqueued it."""
     seen: list[str] = []

@@ -30,12 +30,15 @@ class Dashboard:
     failed_emails: int | None
     parked_webhooks: int | None
     dead_letters: Mapping[str, int]
+    incidents: int | None
     degraded: Sequence[str]
 
     @property
     def open_incidents(self) -> int | None:
-        """Dead letters of all services: what waits for an operator as long as incidents are not kept by themselves.
+        """What waits for a person: incidents that are not resolved, and dead letters of all services.
 
         None when a service is missing, for a sum without it would look better than things are.
         """
-        return None if self.degraded else sum(self.dead_letters.values())
+        if self.degraded or self.incidents is None:
+            return None
+        return self.incidents + sum(self.dead_letters.values())

@@ -19,7 +19,7 @@ class Money(BaseModel):
 class DashboardResponse(BaseModel):
     """Figures since midnight UTC; null where a service did not answer, which `degraded` then names.
 
-    `open_incidents` counts dead letters of all services.
+    `open_incidents` counts incidents that are not resolved, and dead letters of all services.
     """
 
     orders_today: int | None

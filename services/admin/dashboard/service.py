@@ -18,6 +18,7 @@ from reliability.jobs import count_dead_letters
 from reliability.logging import get_logger
 from reliability.postgres import Database
 from services.admin.dashboard.domain import Dashboard, Revenue
+from services.admin.incidents import repository as incidents
 
 if TYPE_CHECKING:
     from holdfast.notifications.v1.notifications_pb2_grpc import NotificationsServiceAsyncStub
@@ -57,13 +58,13 @@ class DashboardService:
             _or_none("orders", self._orders()),
             _or_none("payments-webhooks", self._payments()),
             _or_none("notifications", self._notifications()),
-            _or_none("admin", self._own_dead_letters()),
+            _or_none("admin", self._own()),
         )
         letters = {
             "orders": orders.dead_letters if orders else None,
             "payments-webhooks": payments.dead_letters if payments else None,
             "notifications": notifications.dead_letters if notifications else None,
-            "admin": own,
+            "admin": own[0] if own else None,
         }
         return Dashboard(
             orders_today=orders.orders if orders else None,
@@ -72,6 +73,7 @@ class DashboardService:
             failed_emails=notifications.failed_emails if notifications else None,
             parked_webhooks=payments.parked_webhooks if payments else None,
             dead_letters={name: count for name, count in letters.items() if count is not None},
+            incidents=own[1] if own else None,
             degraded=[name for name, count in letters.items() if count is None],
         )
 
@@ -89,10 +91,10 @@ class DashboardService:
         call, request = self._sources.notifications.GetSummary, notifications_pb2.GetSummaryRequest()
         return await rpc.invoke(call, request, step="notifications.GetSummary", cap=_CAP)
 
-    async def _own_dead_letters(self) -> int:
+    async def _own(self) -> tuple[int, int]:
         with deadline_scope(_CAP):  # alone, a connection would be waited for as long as the request lasts
             async with self._sources.database.connection() as connection:
-                return await count_dead_letters(connection)
+                return await count_dead_letters(connection), await incidents.count_open(connection)
 
 
 async def _or_none(name: str, figures: Awaitable[T]) -> T | None:

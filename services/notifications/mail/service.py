@@ -36,9 +36,12 @@ from services.notifications.mail.repository import StoredEmail
 from services.notifications.mail.templates import Template, Templates
 from services.notifications.schemas import MailRequest
 
-__all__ = ["SEND_EMAIL", "MailService", "Summary"]
+__all__ = ["RAISE_INCIDENT", "SEND_EMAIL", "MailService", "Summary"]
 
 SEND_EMAIL: Final = "send_email"
+RAISE_INCIDENT: Final = "raise_incident"
+# Admin may be away for a day and a half.
+_INCIDENT_ATTEMPTS: Final = 1000
 OVERDUE_SECONDS: Final = 300.0
 _SWEEP: Final = 1000
 # A link in a mail works for a month at most; what it said is of no use to anybody after that.
@@ -288,6 +291,19 @@ class MailService:
             },
         )
         await self._accept(connection, self._new(self._templates.find("mail_failed"), told))
+        await jobs.enqueue(
+            connection,
+            RAISE_INCIDENT,
+            {
+                "key": f"mail:{stored.id}",
+                "kind": "critical_mail_failed",
+                "summary": f"The mail {stored.template} has not been delivered: it is {state}.",
+                "detail": {"email_id": stored.id, "template": stored.template, "state": state, "error": reason},
+                "correlation_id": stored.message.correlation_id,
+            },
+            unique_key=f"mail:{stored.id}",
+            max_attempts=_INCIDENT_ATTEMPTS,
+        )
 
 
 def _job(email_id: str, unique_key: str | None = None) -> NewJob:

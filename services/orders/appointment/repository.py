@@ -75,6 +75,9 @@ SELECT a.id, kind.hours, a.starts_at
  WHERE a.status = 'booked'
    AND a.starts_at <= now() + kind.hours * interval '1 hour' AND a.starts_at > now() + kind.until * interval '1 hour'
    AND a.changed_at <= a.starts_at - kind.hours * interval '1 hour'
+   -- Those noted before must not use up the limit, or a full day of them would hide the rest.
+   AND NOT EXISTS (SELECT FROM appointment_reminders r
+                    WHERE r.appointment_id = a.id AND r.hours = kind.hours AND r.starts_at = a.starts_at)
  ORDER BY a.starts_at LIMIT $1
     ON CONFLICT DO NOTHING
 RETURNING appointment_id::text, hours, starts_at

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from sandbox.mailbox import smtp
 from sandbox.mailbox.faults import Faults
 from sandbox.mailbox.store import Store
 from services.notifications.app import compose
+from services.notifications.mail import jobs as mail_jobs
 from services.notifications.mail.connections import SmtpServer
 from services.notifications.mail.smtp import SmtpMailer
 from services.notifications.settings import NotificationsSettings
@@ -85,10 +86,16 @@ async def office(
     mailer = SwitchedMailer(real)
     application = compose(runtime, mailer)
     audit.deliver(runtime.worker, runtime.database, _taken)  # admin is another suite's
+    incidents: list[Mapping[str, Any]] = []
+
+    async def raised(incident: Mapping[str, Any]) -> None:
+        incidents.append(incident)
+
+    mail_jobs.raise_incidents(runtime.worker, raised)
     connect = await serve_rpc(application)
     # One worker kind of certificate is enough for both halves of the suite: accounts' is asked for where it matters.
     stubs = {name: _Stub(connect(name)) for name in ("admin", "accounts", "orders")}
-    yield Office(runtime, application, mailbox, mailer, _Both(stubs))
+    yield Office(runtime, application, mailbox, mailer, _Both(stubs), incidents)
     await real.close()
 
 
@@ -116,10 +123,10 @@ def anyone(office: Office) -> dict[str, Any]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]:
-    """Waits until a condition holds, ten seconds at most."""
+    """Waits until a condition holds, a minute at most."""
 
     async def wait(condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await condition():
                 await asyncio.sleep(0.01)
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -151,6 +151,7 @@ class Office:
     mailbox: Mailbox
     mailer: SwitchedMailer
     stub: Any = field(default=None)
+    incidents: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def work(self) -> int:
         """Everything that is due now."""

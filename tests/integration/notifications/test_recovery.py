@@ -1,12 +1,15 @@
 """Failed mail recovers by itself, or somebody is told; with Resend an interrupted mail is simply asked for again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from reliability.errors import Unavailable
 from sandbox.mailbox.faults import Fault
+from services.notifications.mail import jobs as mail_jobs
 from services.notifications.mail.jobs import SWEEP
 from services.notifications.mail.resend import ResendMailer, ResendServer
 from tests.integration.notifications.support import (
@@ -74,6 +77,28 @@ async def test_staff_hear_once_of_mail_that_matters(office: Office, fault: Fault
     assert (row["state"], row["attempts"]) == ("failed", 1 if fault is Fault.REJECT_550 else 3)
     (told,) = office.mailbox.messages(STAFF)
     assert str(row["id"]) in told.text
+    (incident,) = office.incidents
+    assert (incident["key"], incident["kind"]) == (f"mail:{row['id']}", "critical_mail_failed")
+    assert "ada@example.com" not in str(incident)
+
+
+async def test_an_incident_waits_for_admin(office: Office) -> None:
+    """Admin is away for more attempts than other jobs have: it is raised when admin is back, and once."""
+    away = 12
+
+    async def raise_incident(incident: Mapping[str, Any]) -> None:
+        nonlocal away
+        away -= 1
+        if away >= 0:
+            raise Unavailable
+        office.incidents.append(incident)
+
+    mail_jobs.raise_incidents(office.runtime.worker, raise_incident)
+    office.mailbox.order(Fault.REJECT_550, times=1, to="ada@example.com")
+    await office.stub.SendEmail(confirmation())
+    for _ in range(15):
+        await office.work_later()
+    assert len(office.incidents) == 1
 
 
 async def test_mail_that_does_not_matter_fails_in_silence(office: Office) -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from icalendar import Calendar
 
+from services.orders.appointment import reminders
 from services.orders.appointment.reminders import ReminderService
 from tests.integration.orders.support import Orders, key
 
@@ -142,8 +143,8 @@ async def test_reminders_are_sent_once(shop_orders: Orders, hours: float, kinds:
         "ends_at = now() + ($1 + 1) * interval '1 hour'",
         hours,
     )
-    reminders = await remind(shop_orders)
-    assert reminders == [f"appointment-reminder:{booked['id']}:{kind}" for kind in kinds]
+    reminded = await remind(shop_orders)
+    assert reminded == [f"appointment-reminder:{booked['id']}:{kind}" for kind in kinds]
     await shop_orders.execute(
         "UPDATE appointments SET starts_at = starts_at - interval '1 minute' WHERE status = 'booked'"
     )
@@ -161,6 +162,24 @@ async def remind(orders: Orders) -> list[str]:
     return sorted(
         ":".join(name.split(":")[:3]) for name in await orders.mails() if name.startswith("appointment-reminder")
     )
+
+
+async def test_a_day_full_of_reminders_hides_no_other(shop_orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit a statement are noted already: the next one is reminded of all the same."""
+    monkeypatch.setattr(reminders, "_BATCH", 1)
+    first, second, *_ = await free(shop_orders)
+    for hours, slot in ((20, first), (22, second)):
+        booked = (await book(shop_orders, shop_orders.customer(f"robin{hours}"), slot)).json()
+        await shop_orders.execute(
+            """
+            UPDATE appointments SET changed_at = now() - interval '3 days',
+                   starts_at = now() + $2 * interval '1 hour', ends_at = now() + ($2 + 1) * interval '1 hour'
+             WHERE id = $1
+            """,
+            booked["id"],
+            hours,
+        )
+        assert f"appointment-reminder:{booked['id']}:24" in await remind(shop_orders)
 
 
 async def test_who_books_late_is_not_reminded_of_the_past(shop_orders: Orders) -> None:

@@ -152,6 +152,16 @@ SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
   FROM jobs WHERE state IN ('queued', 'running')
 """
 
+# By the last run that was finished; of a schedule that has none yet, by the first one that should be.
+_LATE = """
+SELECT s.name, extract(epoch FROM now() - coalesce(
+           (SELECT r.scheduled_for + w.every * interval '1 second' FROM job_runs r
+             WHERE r.job = s.name AND r.finished_at IS NOT NULL ORDER BY r.scheduled_for DESC LIMIT 1),
+           (SELECT r.scheduled_for FROM job_runs r WHERE r.job = s.name ORDER BY r.scheduled_for LIMIT 1),
+           s.next_run_at))::float8 AS late
+  FROM job_schedules s JOIN unnest($1::text[], $2::float8[]) AS w (name, every) USING (name)
+"""
+
 # The schedule's row lock lets one worker through; run row and job are born in the same statement. A next run
 # two periods away was noted by a clock that has been set back since: waiting for it would skip all in between.
 _FIRE = """
@@ -331,6 +341,12 @@ async def plan(connection: Connection, names: Sequence[str]) -> None:
     await connection.execute(
         "INSERT INTO job_schedules (name) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", list(names)
     )
+
+
+async def lateness(connection: Connection, every: Mapping[str, float]) -> dict[str, float]:
+    """How many seconds each schedule's next finished run is overdue, 0 when it is not. `every` is in seconds."""
+    rows = await connection.fetch(_LATE, list(every), list(every.values()))
+    return {row["name"]: max(0.0, row["late"]) for row in rows}
 
 
 async def fire(connection: Connection, name: str, every: float) -> bool:

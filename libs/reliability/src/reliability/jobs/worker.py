@@ -35,6 +35,9 @@ _log = get_logger(__name__)
 _meter = metrics.get_meter("reliability")
 _outcomes = _meter.create_counter("reliability.jobs.outcomes", description="Finished attempts by kind and outcome")
 _depth = _meter.create_gauge("reliability.jobs.depth", description="Jobs by state")
+_late = _meter.create_gauge(
+    "reliability.schedules.late", unit="s", description="By schedule, how long its next finished run is overdue"
+)
 _age = _meter.create_gauge("reliability.jobs.oldest", unit="s", description="Age of the oldest due job")
 
 LEASE: Final = 30.0
@@ -341,8 +344,13 @@ class Worker:
     async def _observe(self) -> None:
         async with self._database.connection() as connection:
             queued, running, age = await queue.depth(connection)
+            dead = await queue.count_dead_letters(connection)
+            late = await queue.lateness(connection, {each.name: each.every for each in self._schedules.values()})
+        for name, seconds in late.items():
+            _late.set(seconds, {"schedule": name})
         _depth.set(queued, {"state": "queued"})
         _depth.set(running, {"state": "running"})
+        _depth.set(dead, {"state": "parked"})
         _age.set(age)
 
     async def _fire_due(self) -> None:

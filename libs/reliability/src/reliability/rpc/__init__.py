@@ -2,6 +2,7 @@
 
 from reliability.rpc.audit import audit_log
 from reliability.rpc.client import IDEMPOTENCY_KEY, channel, invoke
+from reliability.rpc.incidents import incident_list
 from reliability.rpc.keys import key_set
 from reliability.rpc.revocations import revocation_list
 from reliability.rpc.server import EVERYBODY, REPLAYED, Edge, build_server
@@ -16,6 +17,7 @@ __all__ = [
     "audit_log",
     "build_server",
     "channel",
+    "incident_list",
     "invoke",
     "key_set",
     "revocation_list",

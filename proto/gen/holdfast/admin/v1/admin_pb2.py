@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dholdfast/admin/v1/admin.proto\x12\x11holdfast.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"\xae\x01\n\x12\x41ppendAuditRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0bhappened_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\"\'\n\x13\x41ppendAuditResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x32u\n\x0c\x41\x64minService\x12\x65\n\x0b\x41ppendAudit\x12%.holdfast.admin.v1.AppendAuditRequest\x1a&.holdfast.admin.v1.AppendAuditResponse\"\x07\x8a\xb5\x18\x03\n\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dholdfast/admin/v1/admin.proto\x12\x11holdfast.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"\xae\x01\n\x12\x41ppendAuditRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0bhappened_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\"\'\n\x13\x41ppendAuditResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"o\n\x14RaiseIncidentRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65tail_json\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\",\n\x15RaiseIncidentResponse\x12\x13\n\x0bincident_id\x18\x01 \x01(\t2\xe2\x01\n\x0c\x41\x64minService\x12\x65\n\x0b\x41ppendAudit\x12%.holdfast.admin.v1.AppendAuditRequest\x1a&.holdfast.admin.v1.AppendAuditResponse\"\x07\x8a\xb5\x18\x03\n\x01*\x12k\n\rRaiseIncident\x12\'.holdfast.admin.v1.RaiseIncidentRequest\x1a(.holdfast.admin.v1.RaiseIncidentResponse\"\x07\x8a\xb5\x18\x03\n\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['AppendAudit']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['AppendAudit']._serialized_options = b'\212\265\030\003\n\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['RaiseIncident']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['RaiseIncident']._serialized_options = b'\212\265\030\003\n\001*'
   _globals['_APPENDAUDITREQUEST']._serialized_start=119
   _globals['_APPENDAUDITREQUEST']._serialized_end=293
   _globals['_APPENDAUDITRESPONSE']._serialized_start=295
   _globals['_APPENDAUDITRESPONSE']._serialized_end=334
-  _globals['_ADMINSERVICE']._serialized_start=336
-  _globals['_ADMINSERVICE']._serialized_end=453
+  _globals['_RAISEINCIDENTREQUEST']._serialized_start=336
+  _globals['_RAISEINCIDENTREQUEST']._serialized_end=447
+  _globals['_RAISEINCIDENTRESPONSE']._serialized_start=449
+  _globals['_RAISEINCIDENTRESPONSE']._serialized_end=493
+  _globals['_ADMINSERVICE']._serialized_start=496
+  _globals['_ADMINSERVICE']._serialized_end=722
 # @@protoc_insertion_point(module_scope)

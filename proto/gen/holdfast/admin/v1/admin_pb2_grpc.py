@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Owns the audit log.
+    """Owns the audit log and the incidents.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,28 @@ class AdminServiceStub:
                 request_serializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditRequest.SerializeToString,
                 response_deserializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditResponse.FromString,
                 _registered_method=True)
+        self.RaiseIncident = channel.unary_unary(
+                '/holdfast.admin.v1.AdminService/RaiseIncident',
+                request_serializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentRequest.SerializeToString,
+                response_deserializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Owns the audit log.
+    """Owns the audit log and the incidents.
     """
 
     def AppendAudit(self, request, context):
         """Appends what somebody did to the hash chain. Unique by id: the second call changes nothing. The service that
         is written down is the one on the caller's certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RaiseIncident(self, request, context):
+        """Raises an incident: something failed for good and needs a person. Unique by the caller and key: the second call
+        changes nothing, also after the incident was resolved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +75,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditRequest.FromString,
                     response_serializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditResponse.SerializeToString,
             ),
+            'RaiseIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.RaiseIncident,
+                    request_deserializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentRequest.FromString,
+                    response_serializer=holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'holdfast.admin.v1.AdminService', rpc_method_handlers)
@@ -71,7 +89,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Owns the audit log.
+    """Owns the audit log and the incidents.
     """
 
     @staticmethod
@@ -91,6 +109,33 @@ class AdminService:
             '/holdfast.admin.v1.AdminService/AppendAudit',
             holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditRequest.SerializeToString,
             holdfast_dot_admin_dot_v1_dot_admin__pb2.AppendAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RaiseIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.admin.v1.AdminService/RaiseIncident',
+            holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentRequest.SerializeToString,
+            holdfast_dot_admin_dot_v1_dot_admin__pb2.RaiseIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,1 @@
+"""What needs a person: raised by services, acknowledged and resolved by staff."""
