@@ -96,7 +96,7 @@ coverage: $(READY) ## branch coverage of the library by its own tests; fails und
 
 fuzz: $(READY) ## the library's properties and the served document, for minutes, with cuts at random moments; SEED to repeat
 	@$(BIN)/python -m pytest -q libs/reliability/tests/test_cuts.py -m long $(if $(SEED),--hypothesis-seed=$(SEED))
-	@SEED=$(SEED) $(BIN)/python -m pytest -q tests/contract/test_served_document.py -m long
+	@SEED=$(SEED) $(BIN)/python -m pytest -q tests/contract/test_served_document.py tests/integration/accounts/test_abuse.py -m long
 
 extras: $(READY) ## each extra of the library into an empty environment, by pip
 	@$(BIN)/python -m pytest -q libs/reliability/tests/test_extras.py -m long

@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import Any
 
+import httpx
 import pytest
 
 from deploy.local.credentials import load_secrets
@@ -26,6 +27,11 @@ def key() -> dict[str, str]:
     [
         ("/api/cart/items", b"{not json", {}, 400, "malformed_json"),
         ("/api/cart/items", b"[]", {}, 422, "validation_failed"),
+        ("/api/cart/items", b"[" * 65 + b"]" * 65, {}, 400, "malformed_json"),
+        ("/api/cart/items", b'{"a":' * 65 + b"1" + b"}" * 65, {}, 400, "malformed_json"),
+        ("/api/cart/items", b"[" * 500_000, {}, 400, "malformed_json"),
+        ("/api/cart/items", b"[" * 500_000 + b"]" * 500_000, {}, 400, "malformed_json"),
+        ("/api/cart/items", b"[" * 64 + b"]" * 64, {}, 422, "validation_failed"),
         ("/api/cart/items", b'{"quantity": 1}', {}, 422, "validation_failed"),
         ("/api/checkout", json.dumps(CHECKOUT).encode(), {}, 400, "idempotency_key_missing"),
         ("/api/checkout", json.dumps(CHECKOUT).encode(), key(), 409, "cart_empty"),
@@ -50,6 +56,18 @@ async def test_a_bad_body_is_refused(
     assert answer.headers["content-type"].startswith("application/problem+json")
     assert problem["correlation_id"] == answer.headers["x-correlation-id"] == shopper.correlation_id
     assert await _count(observer) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"[" * 65 + b"]" * 65, 400), (b"[" * 500_000, 400), (b" " * 1_048_577, 413)]
+)
+async def test_a_service_needs_no_gateway_to_refuse_it(system: System, body: bytes, status: int) -> None:
+    """Depth and size are limited where they would hurt, whoever sends them there."""
+    headers = {"Content-Type": "application/json"}
+    for service in ("orders", "accounts"):
+        path = "/api/cart/items" if service == "orders" else "/api/auth/login"
+        async with httpx.AsyncClient(base_url=system.endpoints.services[service]["http"]) as http:
+            assert (await http.post(path, content=body, headers=headers)).status_code == status
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 10**9, 10**30, 1.5, "1", None, True])

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
+from opentelemetry import metrics
+
 from reliability.context import Principal
 from reliability.crash_points import crash_point
 from reliability.ids import is_id
@@ -39,6 +41,9 @@ _SECRET_BYTES: Final = 32
 _KEPT_DAYS: Final = 30
 
 _log = get_logger(__name__)
+_reused = metrics.get_meter("holdfast").create_counter(
+    "holdfast.sessions.ended_by_reuse", description="Sessions that ended because an old refresh token came again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +214,5 @@ class SessionService:
             at=presented.now,
             device=session.device.name or None,
         )
+        _reused.add(1)
         _log.warning("refresh_token_reused", session=session.id, account=account.id)

@@ -275,8 +275,8 @@ def _parse(request: Request, raw: bytes) -> Any:
 
 def _deeper(value: Any, limit: int) -> bool:
     level = [value]
-    for _ in range(limit + 1):
-        level = [item for container in level for item in _items(container)]
+    for _ in range(limit):
+        level = [item for container in level for item in _items(container) if isinstance(item, dict | list)]
     return bool(level)
 
 
