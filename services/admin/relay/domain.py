@@ -39,7 +39,8 @@ class RpcRoute:
     def answer(self) -> Descriptor:
         """The message that the public gets."""
         whole: Descriptor = self.rpc.output_type
-        return whole.fields_by_name[self.unwrap].message_type if self.unwrap else whole
+        part = whole.fields_by_name[self.unwrap].message_type if self.unwrap else None
+        return part or whole
 
     @property
     def step(self) -> str:
