@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 from bench.reliability.harness import Comparison, Contender, Floor, Role, measure, repeated
 from bench.reliability.report import terminal
+from bench.shop import measure_shop
 from deploy.local.demo.shopper import Shopper
 from deploy.local.endpoints import Endpoints
 from deploy.local.ports import pick_port_base
@@ -98,9 +99,19 @@ def comparisons(endpoints: Endpoints, closing: AsyncExitStack) -> list[Compariso
     ]
 
 
-async def run(endpoints: Endpoints, console: Console) -> bool:
+async def run(system: System, console: Console) -> bool:
     """Measures everything, prints the tables; whether every goal was met."""
-    met = True
+    endpoints = system.endpoints
+    shop = await measure_shop(system)
+    console.print(f"whole purchases per server CPU second: {shop.purchases:.1f}")
+    console.print(f"cart additions per server CPU second: {shop.additions:.1f}")
+    console.print(f"memory of all servers: {shop.proportional:.0f} MiB, {shop.resident:.0f} MiB with what is shared")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in shop.shares.items() if share >= 0.01)
+    console.print(f"a purchase's CPU: {shares}")
+    missed = shop.missed()
+    for each in missed:
+        console.print(f"missed: {each}")
+    met = not missed
     async with AsyncExitStack() as closing:
         for comparison in comparisons(endpoints, closing):
             with Progress(console=console, transient=True) as progress:
@@ -119,5 +130,5 @@ if __name__ == "__main__":
         System(Path(state) / "state", pick_port_base()) as system,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        met = runner.run(run(system.endpoints, console))
+        met = runner.run(run(system, console))
     sys.exit(0 if met else 1)

@@ -148,6 +148,19 @@ class Mortal:
             group.create_task(self.death(service, point))
             yield
         await asyncio.to_thread(self.system.wait_until_ready, service, not_pid=before)
+        if service == "orders":
+            await self._back_behind_the_gateway()
+
+    async def _back_behind_the_gateway(self) -> None:
+        """Until the gateway, too, has noticed who came after the dead."""
+        async with httpx.AsyncClient(base_url=self.system.endpoints.gateway) as anybody:
+
+            async def answered() -> bool:
+                with suppress(httpx.HTTPError):
+                    return (await anybody.get("/api/appointments/services")).status_code == 200
+                return False
+
+            await eventually(answered, "orders behind the gateway", seconds=30)
 
     async def death(self, service: str, point: str, *, again: bool = False) -> None:
         """Waits for it, and ends the leases that the dead one left. `again`: the next one that passes dies too."""

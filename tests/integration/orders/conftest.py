@@ -62,6 +62,7 @@ async def shop_orders(
                 "stripe_api_key": API_KEY,
                 "stripe_webhook_secret": WEBHOOK_SECRET,
                 "stripe_api_base": sandbox.url,
+                "reconcile_grace_seconds": 0,
                 "database_pool_size": 20,
             },
         ),
