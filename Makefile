@@ -10,7 +10,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-reliability coverage fuzz extras chaos trace clean
+.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,8 +84,12 @@ lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
 
-bench: $(READY) ## what the gateway and a second click cost in the whole system, as ratios of one run
+bench: $(READY) ## what the gateway, a second click and a campaign cost, as ratios of one run
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.mail
+
+bench-mail: $(READY) ## a campaign against a bare SMTP loop, and a million recipients: memory, freezing
+	@$(BIN)/python -m bench.mail
 
 bench-reliability: $(PEERS) ## the library against floors and peers; GROUPS="dedup jobs" for some, WRITE=1 renews its docs
 	@$(BIN)/python -m bench.reliability $(GROUPS) $(if $(WRITE),--write)

@@ -3,9 +3,9 @@
 import email.policy
 import hashlib
 import re
+from binascii import b2a_qp
 from collections.abc import Iterable
 from email.headerregistry import Address
-from email.message import EmailMessage, MIMEPart
 from email.utils import format_datetime
 from typing import Final
 
@@ -16,31 +16,39 @@ __all__ = ["CALENDAR_FILE", "calendar_type", "compose", "headers_of"]
 CALENDAR_FILE: Final = "appointment.ics"
 _METHOD: Final = re.compile(r"^METHOD:([A-Z]+)\r?$", re.MULTILINE)
 # Everything is 7-bit: no server has to announce anything for it, and no relay has a reason to re-encode it.
-_POLICY = email.policy.SMTP.clone(cte_type="7bit")
+_POLICY: Final = email.policy.SMTP.clone(cte_type="7bit")
+_LINE: Final = 78
+_LONGEST: Final = 900
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+# What stands in a header as it is: printable ASCII, and nothing that could be read as an encoded word (RFC 2047).
+_PRINTABLE: Final = re.compile(r"(?!.*=\?)[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_UNBROKEN: Final = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]+>")
+# RFC 5322, section 3.2.3, of which words need no quotes, single spaces between them.
+_ATOMS: Final = re.compile(r"([A-Za-z0-9]+( [A-Za-z0-9]+)*)?")
+_PLAIN_ADDRESS: Final = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
 def compose(message: Message, sender: str) -> bytes:
     """The mail as RFC 5322 and MIME write it, with CRLF line ends.
 
-    The same message gives the same bytes: the boundary comes from the Message-ID, the date from the message.
+    The same message gives the same bytes: the boundary comes from the Message-ID, the date from the message. Raises
+    `ValueError` for a value with a line end in it.
     """
-    mail = EmailMessage(policy=_POLICY)
-    mail["From"] = sender
-    mail["To"] = Address(message.name, addr_spec=message.to)
-    mail["Subject"] = message.content.subject
-    mail["Date"] = format_datetime(message.date)
-    mail["Message-ID"] = message.message_id
-    for name, value in headers_of(message).items():
-        mail[name] = value
-    mail["MIME-Version"] = "1.0"
-    bodies = [_part(message.content.text, "plain"), _part(message.content.html, "html")]
+    headers = [
+        _header("From", sender),
+        _recipient(message),
+        _header("Subject", message.content.subject),
+        _header("Date", format_datetime(message.date)),
+        _header("Message-ID", message.message_id),
+        *(_header(name, value) for name, value in headers_of(message).items()),
+        _header("MIME-Version", "1.0"),
+    ]
+    body = _multipart(
+        "alternative", message, [_part(message.content.text, "plain"), _part(message.content.html, "html")]
+    )
     if message.calendar:
-        alternative = MIMEPart(policy=_POLICY)
-        _assemble(alternative, "alternative", bodies, message)
-        _assemble(mail, "mixed", [alternative, _calendar(message.calendar)], message)
-    else:
-        _assemble(mail, "alternative", bodies, message)
-    return mail.as_bytes()
+        body = _multipart("mixed", message, [body, _calendar(message.calendar)])
+    return b"".join(headers) + body
 
 
 def headers_of(message: Message) -> dict[str, str]:
@@ -61,20 +69,49 @@ def calendar_type(calendar: str) -> str:
     return f"text/calendar; charset=utf-8; method={found[1] if found else 'PUBLISH'}"
 
 
-def _assemble(whole: MIMEPart, kind: str, parts: Iterable[MIMEPart], message: Message) -> None:
-    whole["Content-Type"] = f"multipart/{kind}"
-    whole.set_payload([*parts])
-    whole.set_boundary("=_" + hashlib.sha256(f"{kind} {message.message_id}".encode()).hexdigest()[:32])
+def _multipart(kind: str, message: Message, parts: Iterable[bytes]) -> bytes:
+    boundary = "=_" + hashlib.sha256(f"{kind} {message.message_id}".encode()).hexdigest()[:32]
+    line = f"--{boundary}".encode()
+    head = f'Content-Type: multipart/{kind};\r\n boundary="{boundary}"\r\n\r\n'.encode()
+    return head + b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\n"
 
 
-def _calendar(content: str) -> MIMEPart:
-    part = _part(content, "calendar")
-    part.replace_header("Content-Type", calendar_type(content))
-    part.add_header("Content-Disposition", "attachment", filename=CALENDAR_FILE)
-    return part
+def _calendar(content: str) -> bytes:
+    disposition = f'Content-Disposition: attachment; filename="{CALENDAR_FILE}"\r\n'
+    return disposition.encode() + _encoded(content, calendar_type(content))
 
 
-def _part(content: str, subtype: str) -> MIMEPart:
-    part = MIMEPart(policy=_POLICY)
-    part.set_content(content, subtype=subtype, charset="utf-8", cte="quoted-printable")
-    return part
+def _part(content: str, subtype: str) -> bytes:
+    return _encoded(content, f'text/{subtype}; charset="utf-8"')
+
+
+def _encoded(content: str, media_type: str) -> bytes:
+    """A part in quoted-printable (RFC 2045, section 6.7), whose line ends are CRLF whatever they were."""
+    text = "\r\n".join(_LINE_END.split(content))
+    # b2a_qp ends the lines it breaks as the first line of the text ends.
+    whole = (text if text.endswith("\r\n") else f"{text}\r\n").encode()
+    head = f"Content-Type: {media_type}\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    return head.encode() + b2a_qp(whole, istext=True)
+
+
+def _recipient(message: Message) -> bytes:
+    # An address that needs no quoting, by far the most of them, is spared the parser.
+    if _ATOMS.fullmatch(message.name) and _PLAIN_ADDRESS.fullmatch(message.to):
+        line = f"To: {message.name} <{message.to}>" if message.name else f"To: {message.to}"
+        if len(line) <= _LINE:
+            return f"{line}\r\n".encode()
+    return _folded("To", Address(message.name, addr_spec=message.to))
+
+
+def _header(name: str, value: str) -> bytes:
+    line = f"{name}: {value}"
+    if len(line) <= _LINE and _PRINTABLE.fullmatch(value):
+        return f"{line}\r\n".encode()
+    if name == "List-Unsubscribe" and len(line) <= _LONGEST and _UNBROKEN.fullmatch(value):
+        return f"{name}:\r\n {value}\r\n".encode()  # nothing in a link may be broken
+    return _folded(name, value)
+
+
+def _folded(name: str, value: str | Address) -> bytes:
+    """By the standard library: encoded words, folding, and the refusal of line ends. It takes a tenth of a ms."""
+    return _POLICY.fold_binary(*_POLICY.header_store_parse(name, value))

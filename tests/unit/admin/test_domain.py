@@ -126,6 +126,7 @@ def dashboard(**changes: Any) -> Dashboard:
         "failed_emails": 0,
         "parked_webhooks": 0,
         "dead_letters": {"orders": 2, "admin": 3},
+        "incidents": 1,
         "degraded": [],
     }
     return Dashboard(**(values | changes))
@@ -133,8 +134,9 @@ def dashboard(**changes: Any) -> Dashboard:
 
 def test_a_sum_with_a_part_missing_is_no_sum() -> None:
     """It would look better than things are."""
-    assert dashboard().open_incidents == 5
-    assert dashboard(dead_letters={}).open_incidents == 0
+    assert dashboard().open_incidents == 6
+    assert dashboard(dead_letters={}).open_incidents == 1
+    assert dashboard(incidents=None).open_incidents is None
     assert dashboard(degraded=["payments-webhooks"]).open_incidents is None
 
 
