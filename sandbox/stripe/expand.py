@@ -9,7 +9,7 @@ from sandbox.stripe.store import Store, field
 
 _EXPANDABLE = frozenset({
     "data", "customer", "latest_charge", "payment_intent", "payment_method", "charge", "refunds", "line_items",
-    "latest_invoice", "confirmation_secret", "payments", "default_payment_method",
+    "latest_invoice", "confirmation_secret", "payments", "default_payment_method", "product",
 })  # fmt: skip
 _MAX_DEPTH = 4
 

@@ -13,6 +13,6 @@ if __name__ == "__main__":
         PaymentsSettings,
         build,
         migrations=Path(__file__).parent / "migrations",
-        parts=("jobs", "idempotency", "inbox", "machine_tokens"),
+        parts=("jobs", "idempotency", "inbox", "audit", "machine_tokens"),
         access=access_pb2.access,
     )

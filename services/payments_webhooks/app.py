@@ -3,9 +3,11 @@
 from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
+from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
+from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
-from reliability import rpc
+from reliability import audit, rpc
 from reliability.asgi import authenticator
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
@@ -17,6 +19,7 @@ from services.payments_webhooks.dispute.service import DisputeService
 from services.payments_webhooks.intent.events import IntentEvents
 from services.payments_webhooks.intent.service import IntentService
 from services.payments_webhooks.intent.sessions import SessionEvents
+from services.payments_webhooks.notifications import Notifications
 from services.payments_webhooks.orders import Orders
 from services.payments_webhooks.pay.routes import PayRoutes
 from services.payments_webhooks.pay.service import PayService
@@ -27,6 +30,10 @@ from services.payments_webhooks.refund.service import RefundService
 from services.payments_webhooks.servicer import PaymentsServicer
 from services.payments_webhooks.settings import PaymentsSettings
 from services.payments_webhooks.stripe_api import Stripe
+from services.payments_webhooks.subscription.events import SubscriptionEvents
+from services.payments_webhooks.subscription.notices import Notices
+from services.payments_webhooks.subscription.routes import SubscriptionRoutes
+from services.payments_webhooks.subscription.service import SubscriptionService
 from services.payments_webhooks.webhook.routes import WebhookRoutes
 from services.payments_webhooks.webhook.service import WebhookService
 
@@ -53,9 +60,14 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
         **SessionEvents(database, told).handlers(),
         **RefundEvents(database, stripe, told, refunds).handlers(),
         **DisputeEvents(stripe, told).handlers(),
+        **SubscriptionEvents(database, stripe).handlers(),
     }
     webhooks = WebhookService(database, settings.webhook_secrets(), handlers)
-    jobs.register(runtime.worker, webhooks, refunds, reconciler)
+    notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
+    jobs.register(runtime.worker, webhooks, refunds, reconciler, Notices(database, Notifications(notifications)))
+    admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
+    log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
+    audit.deliver(runtime.worker, database, log)
     customers = CustomerService(database, stripe)
     pay = PayService(database, intents, Orders(orders), customers)
     servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database))
@@ -63,6 +75,7 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
         endpoints=[
             *WebhookRoutes(webhooks).endpoints(),
             *PayRoutes(pay, customers).endpoints(),
+            *SubscriptionRoutes(SubscriptionService(database, stripe, customers)).endpoints(),
             *ReconcileRoutes(reconciler).endpoints(),
         ],
         rpcs={

@@ -1,13 +1,15 @@
 """What payments refuses, and why.
 
-Conflict ── EventInProgress, OrderNotPayable, PaymentCancelled, PaymentDiffers, PaymentElsewhere, PaymentInProgress
-Unprocessable ── AmountRefused, PaymentRefused, RefundExceedsCharge
+Conflict ── AlreadySubscribed, EventInProgress, OrderNotPayable, PaymentCancelled, PaymentDiffers, PaymentElsewhere,
+            PaymentInProgress, SubscriptionEnded, SubscriptionUnpaid
+Unprocessable ── AmountRefused, PaymentRefused, RefundExceedsCharge, SubscriptionRefused
 InvalidRequest ── InvalidEvent
 """
 
 from reliability.errors import Conflict, InvalidRequest, Unprocessable
 
 __all__ = [
+    "AlreadySubscribed",
     "AmountRefused",
     "EventInProgress",
     "InvalidEvent",
@@ -18,7 +20,16 @@ __all__ = [
     "PaymentInProgress",
     "PaymentRefused",
     "RefundExceedsCharge",
+    "SubscriptionEnded",
+    "SubscriptionRefused",
+    "SubscriptionUnpaid",
 ]
+
+
+class AlreadySubscribed(Conflict):
+    """One live subscription to a plan is enough."""
+
+    code, title = "already_subscribed", "There is a subscription to this plan"
 
 
 class EventInProgress(Conflict):
@@ -67,6 +78,24 @@ class PaymentRefused(Unprocessable):
     """Stripe takes no such payment and says so for good, so nothing was begun: a currency it does not know, say."""
 
     code, title = "payment_refused", "This order cannot be paid"
+
+
+class SubscriptionEnded(Conflict):
+    """What is over stays so; subscribing anew is another subscription."""
+
+    code, title = "subscription_ended", "This subscription is over"
+
+
+class SubscriptionUnpaid(Conflict):
+    """Its first payment is still to come: until then it can only be paid or cancelled."""
+
+    code, title = "subscription_unpaid", "This subscription has not begun"
+
+
+class SubscriptionRefused(Unprocessable):
+    """The card was refused, or Stripe takes no such subscription: there is none, and nothing was charged."""
+
+    code, title = "subscription_refused", "The subscription could not be paid"
 
 
 class RefundExceedsCharge(Unprocessable):

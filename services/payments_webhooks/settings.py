@@ -8,9 +8,11 @@ __all__ = ["PaymentsSettings"]
 
 
 class PaymentsSettings(ServiceSettings):
-    """Payments calls Stripe and orders, and asks accounts for the keys of tokens."""
+    """Payments calls Stripe, orders and notifications, asks accounts for keys, tells admin what staff did."""
 
     accounts_grpc: str
+    admin_grpc: str
+    notifications_grpc: str
     orders_grpc: str
     stripe_api_key: SecretStr = Field(min_length=8)
     stripe_webhook_secret: SecretStr = Field(min_length=8)

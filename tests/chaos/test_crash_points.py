@@ -6,17 +6,18 @@ waiting for it would take half a minute a point.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
 
+from deploy.local.credentials import load_secrets
 from deploy.local.databases import database_of, database_url
 from deploy.local.demo.observe import Observer
 from deploy.local.demo.shopper import Shopper, Staff, eventually
@@ -27,6 +28,10 @@ from reliability.context import Principal
 from reliability.ids import new_id
 from reliability.testing.crash import CrashPoints, names
 from services.accounts.keys.service import SigningKeys
+
+T = TypeVar("T")
+
+PRICE = 2000
 
 # Who dies, by the point, while the customer waits for the checkout's answer,
 CHECKOUT = {
@@ -94,6 +99,14 @@ PAYING = {
     "pay.not_answered": "payments-webhooks",
     "customer.not_stored": "payments-webhooks",
 }
+# subscribes and pays the first time, or ends it.
+SUBSCRIBING = {
+    "subscription.not_created": "payments-webhooks",
+    "subscription.not_stored": "payments-webhooks",
+    "subscription.not_answered": "payments-webhooks",
+    "subscription.change_not_stored": "payments-webhooks",
+    "subscription.notice_not_noted": "payments-webhooks",
+}
 CAMPAIGN = "campaign.not_noted"
 # Died at in a module of their own: accounts (test_account_crash_points.py),
 ACCOUNT = {
@@ -116,6 +129,7 @@ DIES = (
     | CANCEL
     | RECONCILIATION
     | PAYING
+    | SUBSCRIBING
     | STAFF_REFUND
     | FULFILMENT
     | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks", UNUSABLE: "orders"}
@@ -448,6 +462,40 @@ async def test_a_change_of_mind_about_paying_survives_death_at(mortal: Mortal, s
     assert len(await mortal.observer.messages(to=shopper.email)) == 1
 
 
+@pytest.mark.parametrize("point", some(SUBSCRIBING))
+async def test_a_subscription_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
+    """Begun, paid once and ended: one subscription at Stripe, one charge, one mail, and both agree how it stands."""
+    sign_in(mortal, shopper)
+    plan = await recurring_price(mortal)
+    path = "/api/payments/subscriptions"
+
+    async def subscribe() -> dict[str, Any]:
+        return await post_until_answered(shopper, path, {"plan": plan})
+
+    async def pay(begun: dict[str, Any]) -> None:
+        intent = begun["client_secret"].split("_secret_")[0]
+        (await shopper.pay({"payment": {"payment_intent_id": intent}})).raise_for_status()
+        await eventually(lambda: stands(shopper, begun, "active"), "the first payment", seconds=60)
+
+    async def end(begun: dict[str, Any]) -> None:
+        ending = await post_until_answered(shopper, f"{path}/{begun['id']}/cancel", {}, status=200)
+        assert (ending["status"], ending["cancel_at_period_end"]) == ("active", True)
+
+    steps = {"subscription.change_not_stored": end, "subscription.notice_not_noted": pay}
+    begun = await (dying_at(mortal, point, subscribe()) if point not in steps else subscribe())
+    for step in (pay, end):
+        await (dying_at(mortal, point, step(begun)) if steps.get(point) is step else step(begun))
+    await mortal.rest()
+    theirs = await shopper.http.get(path)
+    assert [(each["id"], each["cancel_at_period_end"]) for each in theirs.json()["items"]] == [(begun["id"], True)]
+    account = (await mortal.observer.ledger())["payment_intents"][begun["client_secret"].split("_secret_")[0]]
+    assert (account["charges"], account["charged"]) == (1, PRICE)
+    async with stripe_api(mortal) as stripe:
+        listed = (await stripe.get("/v1/subscriptions", params={"status": "all", "limit": 100})).json()["data"]
+    assert len([each for each in listed if each["metadata"].get("subscription_id") == begun["id"]]) == 1
+    assert len(await mortal.observer.messages(to=shopper.email)) == 1
+
+
 @pytest.mark.parametrize("point", some(RECONCILIATION))
 async def test_a_lost_webhook_is_found_in_spite_of_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
     """Stripe's webhooks are all lost and the reconciler dies: the next run ends with one sale in everybody's books."""
@@ -556,6 +604,37 @@ def sign_in(mortal: Mortal, shopper: Shopper) -> None:
     who = Principal(id=new_id(), kind="customer", email=shopper.email, name="Ada")
     token = SigningKeys.load(mortal.system.state.tls / "signing.key").access_token(who)
     shopper.http.headers["Authorization"] = f"Bearer {token}"
+
+
+async def dying_at(mortal: Mortal, point: str, step: Coroutine[Any, Any, T]) -> T:
+    """Does something while the process that has the point dies there."""
+    async with mortal.dying(DIES[point], point):
+        return await step
+
+
+def stripe_api(mortal: Mortal) -> httpx.AsyncClient:
+    """Stripe, as somebody with the key."""
+    secrets = load_secrets(mortal.system.state)
+    headers = {"Authorization": f"Bearer {secrets.stripe_api_key}"}
+    return httpx.AsyncClient(base_url=mortal.system.endpoints.stripe_sandbox or "", headers=headers)
+
+
+async def recurring_price(mortal: Mortal) -> str:
+    """Something new to subscribe to."""
+    plan = f"plan-{uuid.uuid4().hex[:8]}"
+    async with stripe_api(mortal) as stripe:
+        product = (await stripe.post("/v1/products", data={"name": "A box of treats"})).raise_for_status().json()
+        price = {"product": product["id"], "unit_amount": str(PRICE), "currency": "usd", "lookup_key": plan}
+        (await stripe.post("/v1/prices", data=price | {"recurring[interval]": "month"})).raise_for_status()
+    return plan
+
+
+async def stands(shopper: Shopper, begun: dict[str, Any], status: str) -> bool:
+    """Whether a subscription is what it should come to."""
+    with suppress(httpx.HTTPError, ValueError):
+        listed = await shopper.http.get("/api/payments/subscriptions")
+        return listed.status_code == 200 and listed.json()["items"][0]["status"] == status
+    return False
 
 
 async def post_until_answered(

@@ -28,6 +28,9 @@ __all__ = [
     "OrderShipped",
     "RefundIssued",
     "SessionEnded",
+    "SubscriptionEnded",
+    "SubscriptionPaid",
+    "SubscriptionPaymentFailed",
     "TimedLink",
 ]
 
@@ -259,6 +262,29 @@ class BackInStock(Data):
     title: Line = Field(min_length=1)
     price: Money | None = None
     link: Link
+
+
+class SubscriptionPaid(Data):
+    """A period of a subscription that was paid, the first or another."""
+
+    plan: Line = Field(min_length=1)
+    amount: Money
+    paid_until: AwareDatetime | None = None
+
+
+class SubscriptionPaymentFailed(Data):
+    """A renewal that the bank refused; without `next_attempt_at` nobody will try again."""
+
+    plan: Line = Field(min_length=1)
+    amount: Money
+    next_attempt_at: AwareDatetime | None = None
+
+
+class SubscriptionEnded(Data):
+    """A subscription that is over."""
+
+    plan: Line = Field(min_length=1)
+    ended_at: AwareDatetime
 
 
 class MailFailed(Data):

@@ -91,6 +91,21 @@ _CATALOGUE: Final = (
         schemas.AppointmentCancelled,
         critical=True,
     ),
+    Template(
+        "subscription_paid",
+        "Your payment of {{ amount | money }} for {{ plan }}",
+        schemas.SubscriptionPaid,
+        critical=True,
+    ),
+    Template(
+        "subscription_payment_failed",
+        "Your payment for {{ plan }} did not go through",
+        schemas.SubscriptionPaymentFailed,
+        critical=True,
+    ),
+    Template(
+        "subscription_ended", "Your subscription to {{ plan }} has ended", schemas.SubscriptionEnded, critical=True
+    ),
     Template("abandoned_cart", "Your cart is still here", schemas.AbandonedCart, Topic.CART_REMINDERS),
     Template("back_in_stock", "{{ title }} is back", schemas.BackInStock, Topic.BACK_IN_STOCK),
     Template("confirm_subscription", "Shall we write to you?", schemas.TimedLink),

@@ -12,8 +12,9 @@ from services.payments_webhooks.stripe_api.intents import Intents
 from services.payments_webhooks.stripe_api.invoices import Invoices
 from services.payments_webhooks.stripe_api.refunds import Refunds
 from services.payments_webhooks.stripe_api.sessions import NewSession, Sessions
+from services.payments_webhooks.stripe_api.subscriptions import NewAtStripe, Subscriptions
 
-__all__ = ["LISTED", "NewSession", "ReplayedFailure", "Stripe", "too_old"]
+__all__ = ["LISTED", "NewAtStripe", "NewSession", "ReplayedFailure", "Stripe", "too_old"]
 
 
 class Stripe:
@@ -29,3 +30,4 @@ class Stripe:
         self.invoices = Invoices(calls)
         self.refunds = Refunds(calls)
         self.sessions = Sessions(calls)
+        self.subscriptions = Subscriptions(calls)

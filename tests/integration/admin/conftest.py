@@ -102,6 +102,7 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 build_payments,
                 accounts_grpc=NOWHERE,
                 orders_grpc=NOWHERE,
+                notifications_grpc=NOWHERE,
                 stripe_api_key="sk_test_nobody",
                 stripe_webhook_secret="whsec_nobody",
                 stripe_api_base=f"http://{NOWHERE}",

@@ -25,6 +25,8 @@ from sandbox.stripe.settings import Settings
 from services.accounts.app import build as build_accounts
 from services.accounts.keys.service import SigningKeys
 from services.accounts.settings import AccountsSettings
+from services.notifications.app import build as build_notifications
+from services.notifications.settings import NotificationsSettings
 from services.orders.app import build as build_orders
 from services.orders.settings import OrdersSettings
 from services.payments_webhooks.app import build as build_payments
@@ -52,6 +54,7 @@ class Shop:
     sandbox: Sandbox
     payments: Runtime[PaymentsSettings]
     orders: Runtime[OrdersSettings]
+    notifications: Runtime[NotificationsSettings]
     http: httpx.AsyncClient
     stub: "payments_pb2_grpc.PaymentsServiceAsyncStub"
     connect: Callable[[str], grpc.aio.Channel]
@@ -139,6 +142,12 @@ class Shop:
         async with self.orders.database.connection() as connection:
             return await connection.fetchval(query, *arguments)
 
+    async def mails(self) -> list[tuple[str, str]]:
+        """Template and recipient of what notifications has taken on, oldest first."""
+        async with self.notifications.database.connection() as connection:
+            rows = await connection.fetch('SELECT template, "to" FROM emails ORDER BY id')
+        return [(row["template"], row["to"]) for row in rows]
+
     async def intents(self) -> list[stripe.PaymentIntent]:
         """What Stripe has."""
         return list((await self.sandbox.api.v1.payment_intents.list_async({"limit": 100})).data)
@@ -207,19 +216,34 @@ async def shop(
     nowhere = {"catalog_grpc": NOWHERE, "payments_grpc": NOWHERE, "notifications_grpc": NOWHERE}
     orders = await runtime_for("orders", OrdersSettings, cart_secret=new_id(), **nowhere)
     to_orders = await serve_rpc(build_orders(orders))
+    notifications = await runtime_for(
+        "notifications",
+        NotificationsSettings,
+        accounts_grpc=NOWHERE,
+        admin_grpc=NOWHERE,
+        mail_url=f"smtp://{NOWHERE}",
+        mail_from="Holdfast <shop@holdfast.example>",
+        link_secret=new_id(),
+    )
+    to_notifications = await serve_rpc(build_notifications(notifications))
     payments = await runtime_for(
         "payments-webhooks",
         PaymentsSettings,
         orders_grpc="orders",
         accounts_grpc="accounts",
+        notifications_grpc="notifications",
+        admin_grpc=NOWHERE,
         public_url="http://shop.test",
         stripe_api_key=API_KEY,
         stripe_webhook_secret=WEBHOOK_SECRET,
         stripe_api_base=sandbox.url,
     )
-    channels = {"orders": to_orders, "accounts": to_accounts}
-    payments.channel = lambda address: channels[address]("payments-webhooks")  # type: ignore[method-assign]
+    nowhere_at_all = payments.channel
+    channels = {"orders": to_orders, "accounts": to_accounts, "notifications": to_notifications}
+    payments.channel = lambda address: (  # type: ignore[method-assign]
+        channels[address]("payments-webhooks") if address in channels else nowhere_at_all(address)
+    )
     application = build_payments(payments)
     to_payments = await serve_rpc(application)
     stub = payments_pb2_grpc.PaymentsServiceStub(to_payments("orders"))
-    return Shop(sandbox, payments, orders, client_for(application), stub, to_payments, keys)
+    return Shop(sandbox, payments, orders, notifications, client_for(application), stub, to_payments, keys)

@@ -17,6 +17,7 @@ from services.payments_webhooks.settings import PaymentsSettings
 
 SETTINGS = {
     "orders_grpc": "127.0.0.1:1",
+    "notifications_grpc": "127.0.0.1:1",
     "stripe_api_key": "sk_test_nobody",
     "stripe_webhook_secret": "whsec_nobody",
     "stripe_api_base": "http://127.0.0.1:1",
