@@ -1,21 +1,26 @@
 """What if accounts dies here? Every named point between a customer's click and its answer."""
 
+import json
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import oidc_provider_mock
 import pytest
 import pytest_asyncio
 import redis.asyncio
 
 from deploy.local.demo.shopper import eventually
-from tests.chaos.test_crash_points import ACCOUNT, Mortal, mortal, points, system
+from deploy.local.ports import Ports, pick_port_base
+from deploy.local.system import System
+from reliability.testing.crash import CrashPoints
+from tests.chaos.test_crash_points import ACCOUNT, Mortal, mortal, points
 
-__all__ = ["mortal", "points", "system"]  # this module's own system, whose fixtures those are
+__all__ = ["mortal", "points"]
 
 pytestmark = pytest.mark.long
 
@@ -85,9 +90,35 @@ class Visitor:
         """Signs in."""
         return await self.asks("POST", f"{AUTH}/login", {"email": self.email, "password": password})
 
+    async def to_provider(self) -> str:
+        """Signs in over there; the path that the browser is sent back to."""
+        begun = await self.asks("GET", f"{AUTH}/oauth/mock/start")
+        async with httpx.AsyncClient() as browser:
+            there = await browser.post(begun.headers["location"], data={"sub": self.email})
+        return there.headers["location"]
+
     async def count(self, sql: str) -> int:
         """What accounts has of this address."""
         return int(await self.mortal.observer.value("accounts", sql, self.email))
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    """An OpenID provider that lets everybody in."""
+    with oidc_provider_mock.run_server_in_thread(require_client_registration=True, require_nonce=True) as server:
+        yield f"http://localhost:{server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, points: CrashPoints, issuer: str) -> Iterator[System]:
+    """A system that trusts the provider."""
+    base = pick_port_base()
+    back = f"http://127.0.0.1:{Ports(base).of('gateway')}{AUTH}/oauth/mock/callback"
+    client = httpx.post(f"{issuer}/oauth2/clients", json={"redirect_uris": [back]}).raise_for_status().json()
+    provider = {"issuer": issuer, "client_id": client["client_id"], "client_secret": client["client_secret"]}
+    environment = points.environment | {"OAUTH_PROVIDERS": json.dumps({"mock": provider})}
+    with System(tmp_path_factory.mktemp("accounts"), base, environment=environment) as system:
+        yield system
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -152,3 +183,35 @@ async def test_an_erasure_survives_death_at(visitor: Visitor, point: str) -> Non
     assert answer.status_code in {204, 401}  # 401: erased before, and its session with it
     assert (await visitor.log_in()).status_code == 401
     assert await visitor.count("SELECT count(*) FROM accounts WHERE email = $1") == 0
+
+
+async def test_a_sign_in_by_a_provider_survives_death(visitor: Visitor, issuer: str) -> None:
+    """The provider's code was spent and nothing was kept: whoever starts again is in, with one account."""
+    claims = {"email": visitor.email, "email_verified": True, "name": "Ada"}
+    httpx.put(f"{issuer}/users/{visitor.email}", json=claims).raise_for_status()
+    back = await visitor.to_provider()
+    refused = await visitor.dies_at("oauth.not_committed", "GET", back)
+    assert refused.status_code in {400, 401, 403, 409}, refused.text
+    assert await visitor.count("SELECT count(*) FROM accounts WHERE email = $1") == 0
+    assert (await visitor.asks("GET", await visitor.to_provider())).status_code == 302
+    assert await visitor.count("SELECT count(*) FROM accounts WHERE email = $1") == 1
+
+
+async def test_an_invitation_and_a_removal_survive_death(visitor: Visitor) -> None:
+    """One member and one mail; removed once, and both are in the audit log once."""
+    mortal = visitor.mortal
+    async with mortal.staff() as staff:
+        owner = Visitor(mortal, staff.http)
+        body = {"email": visitor.email, "name": "Ada", "role": "member", "permissions": ["orders"]}
+        invited = await owner.dies_at("invitation.not_committed", "POST", "/api/admin/staff", body)
+        assert invited.status_code == 201, invited.text
+        await mortal.rest()
+        assert len(await visitor.mails()) == 1
+        assert await visitor.count("SELECT count(*) FROM accounts WHERE email = $1") == 1
+        member = invited.json()["id"]
+        removed = await owner.dies_at("removal.not_committed", "DELETE", f"/api/admin/staff/{member}")
+        assert removed.status_code == 200, removed.text
+        await mortal.rest()
+    done = "SELECT action FROM audit_log WHERE subject = $1 ORDER BY action"
+    log = await mortal.observer.rows("admin", done, member)
+    assert [row["action"] for row in log] == ["staff.invited", "staff.removed"]

@@ -119,6 +119,9 @@ ACCOUNT = {
     "reset.not_answered",
     "erase.not_committed",
     "erase.not_answered",
+    "oauth.not_committed",
+    "invitation.not_committed",
+    "removal.not_committed",
 }
 # and batches of a provider that deduplicates (test_batch_crash_points.py).
 BATCH = {"campaign.not_shipped", "campaign.not_noted"}
