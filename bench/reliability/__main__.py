@@ -37,9 +37,10 @@ GROUPS: dict[str, Group] = {
 }
 
 
-async def run(stage: Stage, groups: Sequence[str], console: Console) -> list[Result]:
-    """One group after the other; the contenders of a comparison take turns."""
+async def run(stage: Stage, groups: Sequence[str], console: Console, *, write: bool) -> list[Result]:
+    """One group after the other; the contenders of a comparison take turns. What is measured is written at once."""
     results = []
+    servers = await _servers(stage)
     for name in groups:
         for comparison in await GROUPS[name](stage):
             with Progress(console=console, transient=True) as progress:
@@ -47,6 +48,8 @@ async def run(stage: Stage, groups: Sequence[str], console: Console) -> list[Res
                 result = await measure(comparison, partial(progress.advance, task))
             console.print(terminal(result))
             results.append(result)
+        if write:
+            PAGE.write_text(markdown(results, servers))
     return results
 
 
@@ -58,11 +61,10 @@ async def _servers(stage: Stage) -> str:
     return f"PostgreSQL {postgres}, Valkey {valkey} on loopback"
 
 
-async def main(postgres: str, redis: str, groups: Sequence[str]) -> tuple[list[Result], str]:
-    """The results, and which servers they are of."""
+async def main(postgres: str, redis: str, groups: Sequence[str], *, write: bool) -> list[Result]:
+    """The results."""
     async with AsyncExitStack() as closing:
-        stage = Stage(postgres, redis, closing)
-        return await run(stage, groups, Console()), await _servers(stage)
+        return await run(Stage(postgres, redis, closing), groups, Console(), write=write)
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,8 +86,5 @@ if __name__ == "__main__":
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         where = system.endpoints
-        results, servers = runner.run(main(where.postgres, where.redis, asked.groups or list(GROUPS)))
-    if asked.write:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(markdown(results, servers))
+        results = runner.run(main(where.postgres, where.redis, asked.groups or list(GROUPS), write=asked.write))
     sys.exit(any(result.missed for result in results))
