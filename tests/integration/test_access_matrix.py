@@ -37,7 +37,7 @@ from reliability.ids import new_id
 from reliability.machine_tokens import MachineVerifier, TrustedIssuer, mint
 from reliability.runtime import Application
 from reliability.tokens import ACCESS_COOKIE, ALGORITHM, AUDIENCE, ISSUER, TokenVerifier
-from services.accounts.identity.domain import Kind, Role, permissions_of
+from services.accounts.identity.domain import Kind, Permission, Role, permissions_of
 
 if TYPE_CHECKING:
     from conftest import DatabaseFor, Servers
@@ -99,6 +99,7 @@ class Persona:
     bearer: str = ""
     scheduler: str = ""
     foreign: bool = False
+    given: frozenset[Permission] = frozenset()
 
     def headers(self, endpoint: Endpoint) -> dict[str, str]:
         match self.scheduler:
@@ -128,7 +129,7 @@ class Persona:
     def _staff(self, endpoint: Endpoint) -> int:
         if self.role is None:
             return 401
-        permitted = not endpoint.permission or endpoint.permission in permissions_of(self.role)
+        permitted = not endpoint.permission or endpoint.permission in permissions_of(self.role, self.given)
         if self.role is Role.CUSTOMER or not permitted:
             return 403
         return 403 if self.foreign and endpoint.unsafe else 0
@@ -139,6 +140,10 @@ PERSONAS = (
     Persona("customer", Role.CUSTOMER, token()),
     Persona("other customer", Role.CUSTOMER, token()),
     *(Persona(f"staff: {role}", role, token(role=role)) for role in Role if role is not Role.CUSTOMER),
+    *(
+        Persona(f"staff: {each}", Role.MEMBER, token(role=Role.MEMBER, permissions=[each]), given=frozenset({each}))
+        for each in Permission
+    ),
     Persona("a page elsewhere, with a customer's cookie", Role.CUSTOMER, token(), foreign=True),
     Persona("a page elsewhere, with the owner's cookie", Role.OWNER, token(role=Role.OWNER), foreign=True),
     Persona("expired", bearer=token(role=Role.OWNER, exp=int(time.time()) - 60)),
@@ -203,15 +208,15 @@ async def test_every_route_lets_in_exactly_whom_its_row_names(
                 assert (*tried, answer.status_code) == (*tried, persona.expected(endpoint))
 
 
-def test_the_personas_tell_the_accesses_apart() -> None:
-    """A row whose access were changed to another one would be noticed by somebody above."""
+def test_the_personas_tell_the_rows_apart() -> None:
+    """A row whose access, or whose permission for staff, were changed to another would be noticed by somebody above."""
     rows = [
         Endpoint("POST", "/", partial(_done, status=200), access=access, permission=permission)
         for access in Access
-        for permission in ("catalog", "operations")
+        for permission in (Permission if access is Access.STAFF else ("",))
     ]
-    answers = {(row.access, tuple(persona.expected(row) for persona in PERSONAS)) for row in rows}
-    assert len({access for access, _ in answers}) == len({statuses for _, statuses in answers}) == len(Access)
+    answers = {tuple(persona.expected(row) for persona in PERSONAS) for row in rows}
+    assert len(answers) == len(rows) == len(Access) - 1 + len(Permission)
 
 
 def services() -> Iterator[ServiceDescriptor]:

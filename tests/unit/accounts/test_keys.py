@@ -1,8 +1,10 @@
 """The signing key: what it vouches for, and what it refuses to start with."""
 
+import base64
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
@@ -11,6 +13,7 @@ from joserfc.jwk import OKPKey
 
 from reliability.context import Principal
 from reliability.errors import Unauthenticated
+from reliability.testing import FakeClock
 from reliability.tokens import TokenVerifier
 from services.accounts.keys.service import SigningKeys
 
@@ -85,3 +88,90 @@ def test_only_a_private_ed25519_key_is_accepted(tmp_path: Path, content: bytes |
         path.write_bytes(content)
     with pytest.raises(ValueError, match="signing key"):
         SigningKeys.load(path)
+
+
+class Rotation:
+    """A key file, the keys read from it, and a verifier elsewhere that fetched them once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.path = folder / "signing.key"
+        self.write(self.new())
+        self.keys = SigningKeys.load(self.path, lifetime=900, now=self.clock.time)
+        self.verifier = self.elsewhere()
+
+    def elsewhere(self) -> TokenVerifier:
+        """Somebody who verifies, with a copy of their own."""
+
+        async def fetch() -> str:
+            return self.keys.jwks()
+
+        return TokenVerifier(fetch, self.clock.time)
+
+    @staticmethod
+    def new() -> bytes:
+        return pem(ed25519.Ed25519PrivateKey.generate())
+
+    def write(self, *keys: bytes) -> None:
+        """Replaces the file at once, as secrets are."""
+        fresh = self.path.with_suffix(".new")
+        fresh.write_bytes(b"".join(keys))
+        fresh.replace(self.path)
+
+    def published(self) -> int:
+        return len(self.keys.key_set()["keys"])
+
+
+@pytest.fixture
+def rotation(tmp_path: Path) -> Rotation:
+    """One key, as on the first day."""
+    return Rotation(tmp_path)
+
+
+async def test_a_key_is_changed_under_a_running_service_and_nobody_is_signed_out(rotation: Rotation) -> None:
+    """Second in the file it is known, first it signs, and gone it is known until its last token has ended."""
+    old, new = rotation.path.read_bytes(), rotation.new()
+    before = rotation.keys.access_token(WHO)
+    assert await rotation.verifier.verify(before) == WHO
+    rotation.write(old, new)
+    rotation.clock.advance(20)
+    assert rotation.published() == 2
+    assert kid(rotation.keys.access_token(WHO)) == kid(before)
+    rotation.write(new, old)
+    rotation.clock.advance(20)
+    after = rotation.keys.access_token(WHO)
+    assert kid(after) != kid(before)
+    for token in (before, after):
+        assert await rotation.verifier.verify(token) == WHO
+    rotation.write(new)
+    rotation.clock.advance(20)
+    assert await rotation.elsewhere().verify(before) == WHO, "who starts now verifies what was signed before"
+    rotation.clock.advance(960)
+    assert rotation.published() == 1
+    with pytest.raises(Unauthenticated):
+        await rotation.elsewhere().verify(before)
+
+
+async def test_a_key_file_that_is_no_good_changes_nothing(
+    rotation: Rotation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a file, or none: the service goes on signing, says so once, and takes the next good one."""
+    before = kid(rotation.keys.access_token(WHO))
+    for content in (b"", b"-----BEGIN PRIVATE KEY-----\nhalf", rotation.new()[:-40]):
+        rotation.write(content)
+        for _ in range(3):
+            rotation.clock.advance(2)
+            assert kid(rotation.keys.access_token(WHO)) == before
+    rotation.path.unlink()
+    rotation.clock.advance(2)
+    assert kid(rotation.keys.access_token(WHO)) == before
+    assert capsys.readouterr().out.count("signing_keys_unusable") == 4
+    rotation.write(rotation.new())
+    rotation.clock.advance(2)
+    assert kid(rotation.keys.access_token(WHO)) != before
+
+
+def kid(token: str) -> str:
+    """The key that signed."""
+    head = token.partition(".")[0]
+    return str(orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["kid"])
