@@ -78,6 +78,6 @@ async def test_ten_at_once_and_one_late_remind_of_a_cart_once(
     assert len({answer.json()["id"] for answer in answers}) == 11
     assert sum(answer.json()["processed"] for answer in answers) == 1
     async with asyncio.timeout(20):
-        while not shop_orders.post.mails:
+        while not await shop_orders.mails():
             await asyncio.sleep(0.01)
-    assert list(shop_orders.post.mails) == [f"abandoned-cart:{cart['id']}"]
+    assert list(await shop_orders.mails()) == [f"abandoned-cart:{cart['id']}"]

@@ -7,6 +7,7 @@ and that Stripe's answer is lost, are steps like any other. Real services on rea
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -106,7 +107,7 @@ class Machine:
             await self.orders.execute(
                 "UPDATE orders SET hold_expires_at = now() - interval '1 minute' WHERE id = $1", who.checkout["id"]
             )
-            await self.orders.runtime.worker._schedules["expired_holds"].call(None)
+            await self.orders.runtime.worker._schedules["expired_holds"].call(datetime.now(UTC))
 
     async def hear(self, _who: Shopper) -> None:
         """What Stripe has said is handed over."""
@@ -149,7 +150,7 @@ class Machine:
                 async with self.orders.runtimes[service].database.connection() as connection:
                     await connection.execute(_DUE)
             await self.orders.settle()
-            await self.orders.runtime.worker._schedules["expired_holds"].call(None)
+            await self.orders.runtime.worker._schedules["expired_holds"].call(datetime.now(UTC))
             await self.orders.settle()
 
     async def check(self) -> None:
