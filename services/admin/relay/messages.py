@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 __all__ = ["model_for", "to_json", "to_message"]
 
@@ -75,10 +75,19 @@ def _field(field: Any, *, strict: bool) -> tuple[Any, Any]:
     return kind, ...
 
 
+def _in_utc(at: datetime) -> datetime:
+    """The same instant in UTC, the clock of a time that names none. Raises `ValueError` when there is no such year."""
+    try:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except OverflowError:
+        message = "is before the first year or after the last"
+        raise ValueError(message) from None
+
+
 def _type(field: Any, *, strict: bool) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if field.message_type.full_name == _TIMESTAMP:
-            return Annotated[datetime, Field(strict=False)]
+            return Annotated[datetime, AfterValidator(_in_utc), Field(strict=False)]
         return model_for(field.message_type, strict=strict)
     if field.type not in _TYPES:
         raise TypeError(f"{field.full_name} has a type without a JSON form; add it to _TYPES")
