@@ -8,7 +8,7 @@ from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
 from reliability import audit, rpc
-from reliability.asgi import authenticator
+from reliability.asgi import authenticator, cron
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -23,7 +23,6 @@ from services.payments_webhooks.notifications import Notifications
 from services.payments_webhooks.orders import Orders
 from services.payments_webhooks.pay.routes import PayRoutes
 from services.payments_webhooks.pay.service import PayService
-from services.payments_webhooks.reconcile.routes import ReconcileRoutes
 from services.payments_webhooks.reconcile.service import ReconcileService
 from services.payments_webhooks.refund.events import RefundEvents
 from services.payments_webhooks.refund.service import RefundService
@@ -76,7 +75,7 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
             *WebhookRoutes(webhooks).endpoints(),
             *PayRoutes(pay, customers).endpoints(),
             *SubscriptionRoutes(SubscriptionService(database, stripe, customers)).endpoints(),
-            *ReconcileRoutes(reconciler).endpoints(),
+            cron(runtime.worker, "reconcile-payments", "reconcile_payments"),
         ],
         rpcs={
             payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(

@@ -94,12 +94,12 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
 
     async def ReplayWebhook(self, request: pb.ReplayWebhookRequest, context: Context) -> pb.ReplayWebhookResponse:
         """See the proto."""
-        event = await self._webhooks.replay(messages.number_of(request.webhook_id))
+        event = await self._webhooks.replay(messages.number_of(request.webhook_id), _staff(request))
         return pb.ReplayWebhookResponse(webhook_id=str(event.id), state=event.state)
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
         """See the proto."""
-        await self._reconciler.request()
+        await self._reconciler.request(_staff(request))
         return pb.ReconcileResponse()
 
     async def ListDrift(self, request: pb.ListDriftRequest, context: Context) -> pb.ListDriftResponse:
@@ -133,3 +133,10 @@ def _order_id(value: str) -> str:
 
 def _before(request: pb.ListWebhooksRequest | pb.ListDriftRequest) -> int | None:
     return messages.cursor(request.cursor) if request.HasField("cursor") else None
+
+
+def _staff(request: pb.ReplayWebhookRequest | pb.ReconcileRequest) -> str:
+    """Who wants it: admin says so of everything that staff change."""
+    if not request.staff_id:
+        raise ValidationFailed([FieldError("/staff_id", "must be given")])
+    return request.staff_id

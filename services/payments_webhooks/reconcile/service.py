@@ -16,7 +16,7 @@ import orjson
 import stripe
 from opentelemetry import metrics
 
-from reliability import inbox, jobs
+from reliability import audit, inbox, jobs
 from reliability.crash_points import crash_point
 from reliability.inbox import Received
 from reliability.jobs import Job, Run
@@ -70,9 +70,10 @@ class ReconcileService:
         _until.set(until.timestamp())
         return Run(len(found), sum(not each.repaired for each in found))
 
-    async def request(self) -> None:
+    async def request(self, staff_id: str) -> None:
         """Lets a worker do it soon; who asks need not wait."""
         async with self._database.transaction("request reconciliation") as connection:
+            await audit.record(connection, staff_id, "payments.reconciled", "stripe")
             await jobs.enqueue(connection, RECONCILE, {}, order_key=RECONCILE, max_attempts=3)
 
     async def requested(self, job: Job) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from opentelemetry import metrics
 
-from reliability import idempotency, inbox
+from reliability import audit, idempotency, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
@@ -96,15 +96,16 @@ class WebhookService:
             raise NotFound(f"There is no event {inbox_id}.")
         return event
 
-    async def replay(self, inbox_id: int) -> StoredEvent:
+    async def replay(self, inbox_id: int, staff_id: str) -> StoredEvent:
         """Lets an event be handled again; its handler finds what was done. Raises `NotFound`, `EventInProgress`."""
         async with self._database.transaction("replay event") as connection:
             replayed = await inbox.replay(connection, inbox_id, job=PROCESS_EVENT)
             event = await repository.find(connection, inbox_id)
-        if event is None:
-            raise NotFound(f"There is no event {inbox_id}.")
-        if not replayed:
-            raise EventInProgress(f"Event {inbox_id} is being handled.")
+            if event is None:
+                raise NotFound(f"There is no event {inbox_id}.")
+            if not replayed:
+                raise EventInProgress(f"Event {inbox_id} is being handled.")
+            await audit.record(connection, staff_id, "webhook.replayed", event.event_id, type=event.event_type)
         return event
 
     async def purge(self, _scheduled_for: datetime) -> Run:

@@ -25,6 +25,8 @@ from sandbox.stripe.settings import Settings
 from services.accounts.app import build as build_accounts
 from services.accounts.keys.service import SigningKeys
 from services.accounts.settings import AccountsSettings
+from services.admin.app import build as build_admin
+from services.admin.settings import AdminSettings
 from services.notifications.app import build as build_notifications
 from services.notifications.settings import NotificationsSettings
 from services.orders.app import build as build_orders
@@ -55,6 +57,8 @@ class Shop:
     payments: Runtime[PaymentsSettings]
     orders: Runtime[OrdersSettings]
     notifications: Runtime[NotificationsSettings]
+    admin: Runtime[AdminSettings]
+    application: Application
     http: httpx.AsyncClient
     stub: "payments_pb2_grpc.PaymentsServiceAsyncStub"
     connect: Callable[[str], grpc.aio.Channel]
@@ -148,6 +152,12 @@ class Shop:
             rows = await connection.fetch('SELECT template, "to" FROM emails ORDER BY id')
         return [(row["template"], row["to"]) for row in rows]
 
+    async def audited(self) -> list[tuple[str, str, str]]:
+        """Who did what to what, as admin's log has it."""
+        async with self.admin.database.connection() as connection:
+            rows = await connection.fetch("SELECT actor, action, subject FROM audit_log ORDER BY happened_at")
+        return [(row["actor"], row["action"], row["subject"]) for row in rows]
+
     async def intents(self) -> list[stripe.PaymentIntent]:
         """What Stripe has."""
         return list((await self.sandbox.api.v1.payment_intents.list_async({"limit": 100})).data)
@@ -226,24 +236,30 @@ async def shop(
         link_secret=new_id(),
     )
     to_notifications = await serve_rpc(build_notifications(notifications))
+    elsewhere = {f"{name}_grpc": NOWHERE for name in ("catalog", "orders", "payments", "notifications", "accounts")}
+    admin = await runtime_for("admin", AdminSettings, **elsewhere)
+    to_admin = await serve_rpc(build_admin(admin))
     payments = await runtime_for(
         "payments-webhooks",
         PaymentsSettings,
         orders_grpc="orders",
         accounts_grpc="accounts",
         notifications_grpc="notifications",
-        admin_grpc=NOWHERE,
+        admin_grpc="admin",
         public_url="http://shop.test",
         stripe_api_key=API_KEY,
         stripe_webhook_secret=WEBHOOK_SECRET,
         stripe_api_base=sandbox.url,
     )
-    nowhere_at_all = payments.channel
-    channels = {"orders": to_orders, "accounts": to_accounts, "notifications": to_notifications}
-    payments.channel = lambda address: (  # type: ignore[method-assign]
-        channels[address]("payments-webhooks") if address in channels else nowhere_at_all(address)
-    )
+    channels = {
+        "orders": to_orders,
+        "accounts": to_accounts,
+        "notifications": to_notifications,
+        "admin": to_admin,
+    }
+    payments.channel = lambda address: channels[address]("payments-webhooks")  # type: ignore[method-assign]
     application = build_payments(payments)
     to_payments = await serve_rpc(application)
     stub = payments_pb2_grpc.PaymentsServiceStub(to_payments("orders"))
-    return Shop(sandbox, payments, orders, notifications, client_for(application), stub, to_payments, keys)
+    http = client_for(application)
+    return Shop(sandbox, payments, orders, notifications, admin, application, http, stub, to_payments, keys)

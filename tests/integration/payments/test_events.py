@@ -123,6 +123,7 @@ async def test_money_nobody_knows_is_retried_and_parked(shop: Shop) -> None:
     assert await shop.rows("SELECT state FROM inbox") == [{"state": "processed"}]
     assert await shop.of_orders("SELECT status FROM orders") == "paid"
     assert await shop.value("SELECT count(*) FROM jobs WHERE kind = 'process_event'") == 1
+    assert await shop.audited() == [("someone", "webhook.replayed", shown.event_id)]
 
 
 async def test_a_replay_of_what_was_handled_has_no_second_effect(shop: Shop) -> None:

@@ -141,3 +141,4 @@ async def test_it_can_be_asked_for(shop: Shop) -> None:
     await shop.work()
     assert await shop.value("SELECT count(*) FROM jobs WHERE kind = 'reconcile' AND state = 'done'") == 1
     assert await shop.value("SELECT count(*) FROM reconciliation") == 1
+    assert await shop.audited() == [("someone", "payments.reconciled", "stripe")]
