@@ -127,11 +127,12 @@ async def test_a_nul_in_the_path_names_nothing(admin: Admin, segment: str) -> No
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_twenty_clicks_at_once_are_one(admin: Admin) -> None:
-    """By two members of staff: one 202, nineteen 429 that say how long to wait; each recipient is frozen once."""
+@pytest.mark.parametrize("count", [20, 200])
+async def test_clicks_at_once_are_one(admin: Admin, count: int) -> None:
+    """By two members of staff: one 202, the others 429 that say how long to wait; each recipient is frozen once."""
     campaign = await admin.draft()
-    clicks = await asyncio.gather(*(admin.send(campaign, who=(STAFF, GRACE)[n % 2]) for n in range(20)))
-    assert codes(clicks) == {(202, ""): 1, (429, "duplicate_request"): 19}
+    clicks = await asyncio.gather(*(admin.send(campaign, who=(STAFF, GRACE)[n % 2]) for n in range(count)))
+    assert codes(clicks) == {(202, ""): 1, (429, "duplicate_request"): count - 1}
     assert all(0 < int(click.headers["retry-after"]) <= 60 for click in clicks if click.status_code == 429)
     assert await frozen(admin, campaign) == STARTED
     later = await admin.send(campaign)
@@ -144,6 +145,27 @@ async def test_the_claim_ends_after_a_minute(admin: Admin) -> None:
     client = admin.runtime.cache.client
     (key,) = [key async for key in client.scan_iter("dedup:*")]
     assert 0 < await client.ttl(key) <= 60
+
+
+async def test_a_click_after_the_claim_has_ended_freezes_nobody_again(admin: Admin) -> None:
+    """61 seconds later, by the cache's clock: by either member of staff it is refused by the ledger's owner."""
+    campaign = await admin.draft()
+    assert (await admin.send(campaign)).status_code == 202
+    client = admin.runtime.cache.client
+    for who in (STAFF, GRACE):
+        for key in [key async for key in client.scan_iter("dedup:*")]:
+            assert await client.expireat(key, 1)
+        answer = await admin.send(campaign, who=who)
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_sendable")
+    assert await frozen(admin, campaign) == STARTED
+
+
+async def test_a_body_of_ten_megabytes_is_not_read(admin: Admin) -> None:
+    """413, and nothing is stored."""
+    before = await admin.others["notifications"].value("SELECT count(*) FROM campaigns")
+    answer = await admin.post(CAMPAIGNS, {**DRAFT, "html": "x" * 10_000_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+    assert await admin.others["notifications"].value("SELECT count(*) FROM campaigns") == before
 
 
 async def test_two_campaigns_are_not_one(admin: Admin) -> None:

@@ -10,16 +10,17 @@ from reliability.ids import new_id
 from tests.integration.notifications.support import Office, customer, later
 
 
-async def test_twenty_clicks_start_it_once(office: Office) -> None:
-    """Twenty SendCampaign race: one starts it, nineteen are not_sendable, each recipient has one message."""
+@pytest.mark.parametrize("count", [20, 200])
+async def test_clicks_at_once_start_it_once(office: Office, count: int) -> None:
+    """So many SendCampaign race: one starts it, the others are not_sendable, each recipient has one message."""
     await office.customers(30)
     campaign = await office.draft()
-    clicks = await asyncio.gather(*(office.send(campaign) for _ in range(20)), return_exceptions=True)
+    clicks = await asyncio.gather(*(office.send(campaign) for _ in range(count)), return_exceptions=True)
 
     started = [click for click in clicks if not isinstance(click, BaseException)]
     refused = [click for click in clicks if isinstance(click, Problem)]
     assert [(answer.status, answer.recipients) for answer in started] == [("sending", 30)]
-    assert [(problem.status, problem.code) for problem in refused] == [(409, "not_sendable")] * 19
+    assert [(problem.status, problem.code) for problem in refused] == [(409, "not_sendable")] * (count - 1)
 
     await office.work()
     assert office.mailbox.recipients() == sorted(f"customer{n}@example.com" for n in range(1, 31))
