@@ -57,6 +57,8 @@ async def comparisons(stage: Stage) -> list[Comparison]:
             about,
             [Contender("inbox.receive", Role.OURS, repeated(receive)), floor],
             [Floor(BARE, 1.3)],
+            why="It is two rows and the keys of two tables for one of each; how dear that is beside the flush of the "
+            "commit depends on the disk.",
         ),
         Comparison(
             "jobs: one job with a unique key",
