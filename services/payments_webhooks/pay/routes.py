@@ -1,6 +1,7 @@
 """Paying over HTTP."""
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
+from reliability.errors import NotFound
 from services.payments_webhooks.caller import signed_in
 from services.payments_webhooks.customer.service import CustomerService
 from services.payments_webhooks.pay.schemas import (
@@ -50,7 +51,15 @@ class PayRoutes:
                 answer=SessionView,
                 status=201,
             ),
-            Endpoint("GET", f"{_PAYMENTS}/methods", self._cards, access=mine, query=PageQuery, answer=CardPage),
+            Endpoint(
+                "GET",
+                f"{_PAYMENTS}/methods",
+                self._cards,
+                access=mine,
+                query=PageQuery,
+                answer=CardPage,
+                problems=(NotFound,),
+            ),
             Endpoint("DELETE", f"{_PAYMENTS}/methods/{{id}}", self._forget_card, access=mine, status=204),
         ]
 

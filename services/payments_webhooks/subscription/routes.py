@@ -1,6 +1,7 @@
 """Subscriptions over HTTP."""
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
+from reliability.errors import NotFound
 from services.payments_webhooks.caller import signed_in
 from services.payments_webhooks.pay.schemas import PageQuery
 from services.payments_webhooks.subscription.schemas import Subscribe, SubscriptionPage, SubscriptionView
@@ -31,7 +32,15 @@ class SubscriptionRoutes:
                 answer=SubscriptionView,
                 status=201,
             ),
-            Endpoint("GET", _SUBSCRIPTIONS, self._page, access=mine, query=PageQuery, answer=SubscriptionPage),
+            Endpoint(
+                "GET",
+                _SUBSCRIPTIONS,
+                self._page,
+                access=mine,
+                query=PageQuery,
+                answer=SubscriptionPage,
+                problems=(NotFound,),
+            ),
             Endpoint("POST", f"{one}/cancel", self._cancel, access=mine, answer=SubscriptionView),
             Endpoint("POST", f"{one}/resume", self._resume, access=mine, answer=SubscriptionView),
         ]
