@@ -98,8 +98,9 @@ coverage: $(READY) ## branch coverage of the library by its own tests; fails und
 	@mkdir -p .local/coverage
 	@$(BIN)/python -m pytest -q libs/reliability/tests -m "not long" --cov --cov-report=term
 
-fuzz: $(READY) ## the library's properties and the served document, for minutes, with cuts at random moments; SEED to repeat
+fuzz: $(READY) ## the library's properties, the shop's machine and the served document, for minutes, with faults; SEED to repeat
 	@$(BIN)/python -m pytest -q libs/reliability/tests/test_cuts.py -m long $(if $(SEED),--hypothesis-seed=$(SEED))
+	@$(BIN)/python -m pytest -q tests/integration/orders/test_machine.py -m long $(if $(SEED),--hypothesis-seed=$(SEED))
 	@SEED=$(SEED) $(BIN)/python -m pytest -q tests/contract/test_served_document.py tests/integration/accounts/test_abuse.py -m long
 
 extras: $(READY) ## each extra of the library into an empty environment, by pip

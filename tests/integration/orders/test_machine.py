@@ -233,7 +233,7 @@ async def test_the_books_agree_whatever_happens(shop_orders: Orders, sequence: l
 
 
 @pytest.mark.long
-@settings(max_examples=120, deadline=None, suppress_health_check=_HEALTH)
+@settings(max_examples=60, deadline=None, suppress_health_check=_HEALTH)
 @given(sequence=sequences)
 async def test_the_books_agree_whatever_happens_for_minutes(
     shop_orders: Orders, sequence: list[tuple[str, int]]
