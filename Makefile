@@ -10,7 +10,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
+.PHONY: bench-ingest help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,9 +84,13 @@ lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
 
-bench: $(READY) ## what the gateway, a second click and a campaign cost, as ratios of one run
+bench: $(READY) ## what the gateway, a second click, a campaign and a webhook cost, as ratios of one run
 	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.mail
+	@$(BIN)/python -m bench.ingest
+
+bench-ingest: $(READY) ## a webhook received against a bare handler; ROWS=5000000 fills the inbox first
+	@$(BIN)/python -m bench.ingest --rows $(or $(ROWS),0)
 
 bench-mail: $(READY) ## a campaign against a bare SMTP loop, and a million recipients: memory, freezing
 	@$(BIN)/python -m bench.mail

@@ -42,3 +42,9 @@ def check_limits(params: Params, key: str, amount: int, currency: str) -> None:
         params.refuse(
             key, f"Amount must be at least {smallest} in the smallest unit of {currency}.", "amount_too_small"
         )
+
+
+def shown(amount: int, currency: str) -> str:
+    """An amount as a person reads it: 1299 and usd is 12.99 USD. The yen has no smaller unit."""
+    digits = 0 if currency == "jpy" else 2
+    return f"{amount / 10**digits:,.{digits}f} {currency.upper()}"

@@ -14,6 +14,7 @@ from holdfast.payments.v1 import payments_pb2 as pb
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import rpc
 from reliability.errors import Problem
+from reliability.ids import new_id
 from tests.contract.stripe_sandbox_fixtures import WEBHOOK_SECRET, Received
 from tests.integration.payments.conftest import TOTAL, Shop
 
@@ -124,6 +125,24 @@ async def test_money_nobody_knows_is_retried_and_parked(shop: Shop) -> None:
     assert await shop.of_orders("SELECT status FROM orders") == "paid"
     assert await shop.value("SELECT count(*) FROM jobs WHERE kind = 'process_event'") == 1
     assert await shop.audited() == [("someone", "webhook.replayed", shown.event_id)]
+
+
+async def test_money_for_an_order_that_is_not_there_is_retried_and_parked(shop: Shop) -> None:
+    """Payments knows it and orders does not: a person sees why, and when it is there, a replay mends it."""
+    order = await shop.order()
+    intent = (await shop.create_intent(order)).payment_intent_id
+    await shop.sandbox.pay(intent)
+    lost = new_id()
+    await shop.execute("UPDATE payments SET order_id = $1", lost)
+    await shop.deliver(await shop.event("payment_intent.succeeded", intent))
+    await again(shop)
+    (shown,) = (await listed(shop, state="parked")).items
+    assert lost in shown.last_error
+    assert await shop.value("SELECT state FROM payments") != "succeeded"
+    await shop.execute("UPDATE payments SET order_id = $1", order)
+    await replay(shop, shown.id)
+    await shop.work()
+    assert await states(shop) == {"inbox": [], "payment": "succeeded", "order": "paid", "paid": TOTAL}
 
 
 async def test_a_replay_of_what_was_handled_has_no_second_effect(shop: Shop) -> None:

@@ -1,0 +1,91 @@
+"""One of the two receivers of `bench.ingest`, on uvicorn: `python -m bench.ingest_server bare|ours`.
+
+The environment is that of the payments service. Prints its port and serves until it is terminated. No worker runs
+here: what is received is handled afterwards, and what that costs is not the sender's to wait for.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import asyncpg
+import orjson
+import uvicorn
+import uvloop
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route, Router
+
+from bench.reliability.telemetry import SAMPLED, observed
+from reliability.runtime import Runtime
+from reliability.settings import load
+from reliability.slow_headers import impatient
+from services.payments_webhooks.app import build
+from services.payments_webhooks.settings import PaymentsSettings
+
+__all__ = ["FLOOR_TABLE"]
+
+FLOOR_TABLE: Final = """
+CREATE TABLE floor (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id    text        NOT NULL UNIQUE,
+    body        bytea       NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+_INSERT: Final = "INSERT INTO floor (event_id, body) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_TOLERANCE: Final = 300
+App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+
+
+def bare(pool: "asyncpg.Pool[asyncpg.Record]", secret: bytes) -> App:
+    """The floor: the signature checked, one row stored."""
+
+    async def receive(request: Request) -> JSONResponse:
+        body = await request.body()
+        parts = dict(part.split("=", 1) for part in request.headers["stripe-signature"].split(","))
+        expected = hmac.new(secret, f"{parts['t']}.".encode() + body, hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(expected, parts["v1"]) or abs(time.time() - int(parts["t"])) > _TOLERANCE:
+            return JSONResponse({"received": False}, 400)
+        await pool.execute(_INSERT, orjson.loads(body)["id"], body)
+        return JSONResponse({"received": True})
+
+    return Router([Route("/api/stripe/webhook", receive, methods=["POST"])])
+
+
+async def _serve(kind: str) -> None:
+    settings = load(PaymentsSettings)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        if kind == "ours":
+            runtime = Runtime("payments-webhooks", settings)
+            edge: Any = build(runtime).asgi(
+                runtime.readiness,
+                request_seconds=settings.request_seconds,
+                bulkhead=runtime.bulkhead,
+                perimeter=runtime.perimeter,
+            )
+            await _run(listening, edge, impatient(settings.headers_seconds))
+            await runtime.close()
+            return
+        # As many connections as the service has.
+        size = settings.database_pool_size
+        async with asyncpg.create_pool(str(settings.database_url), min_size=size, max_size=size) as pool:
+            await _run(listening, bare(pool, settings.webhook_secrets()[0].encode()), "auto")
+
+
+async def _run(listening: socket.socket, app: Any, http: Any) -> None:
+    print(listening.getsockname()[1], flush=True)
+    config = uvicorn.Config(app, http=http, log_config=None, access_log=False, lifespan="off")
+    await uvicorn.Server(config).serve([listening])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LOG_LEVEL", "info")
+    with observed(SAMPLED), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(sys.argv[1]))
