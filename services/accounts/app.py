@@ -4,11 +4,13 @@ from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
+from holdfast.common.v1 import operations_pb2, operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
-from reliability import audit, rpc
+from reliability import audit, idempotency, retention, rpc
 from reliability.asgi import authenticator
 from reliability.http import HttpClient
 from reliability.rate_limit import RateLimiter
+from reliability.rpc.operations import operations_servicer
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.accounts.addresses.routes import AddressRoutes
@@ -90,6 +92,7 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
     }
     oauth = OauthService(database, keys, guard, sealer, providers, public_url=settings.public_url)
     cookies = SessionCookies(secure=settings.public_url.startswith("https://"))
+    retention.register(worker, database, idempotency.purge, sessions.purge)
     return Application(
         endpoints=[
             *key_routes.endpoints(keys),
@@ -101,10 +104,14 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
             *SessionRoutes(sessions, authenticate, cookies, settings.public_url).endpoints(),
         ],
         rpcs={
+            operations_pb2.DESCRIPTOR.services_by_name["OperationsService"]: partial(
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                operations_servicer(worker, database, operations_pb2),
+            ),
             accounts_pb2.DESCRIPTOR.services_by_name["AccountsService"]: partial(
                 accounts_pb2_grpc.add_AccountsServiceServicer_to_server,
                 AccountsServicer(keys, revocations, StaffService(database), CustomerService(database)),
-            )
+            ),
         },
         authenticate=authenticate,
         on_start=first_owner,

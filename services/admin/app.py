@@ -4,11 +4,14 @@ from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
+from holdfast.common.v1 import operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import order_desk_pb2_grpc, orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, rpc
 from reliability.asgi import authenticator
+from reliability.asgi.cron import cron
+from reliability.retention import PURGE
 from reliability.revocation import Revocations
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
@@ -24,6 +27,9 @@ from services.admin.health import routes as health_routes
 from services.admin.health.service import HealthService
 from services.admin.incidents import routes as incident_routes
 from services.admin.incidents.service import IncidentService
+from services.admin.operations import jobs as operation_jobs
+from services.admin.operations import routes as operation_routes
+from services.admin.operations.service import OperationsService
 from services.admin.relay import routes as relay_routes
 from services.admin.relay.service import Relay
 from services.admin.routes import (
@@ -79,6 +85,9 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
     trace_jobs.register(runtime.worker, traces)
     audit_log = AuditService(database, own_name=runtime.name)
     incidents = IncidentService(database)
+    stubs = {name: operations_pb2_grpc.OperationsServiceStub(channel) for name, channel in channels.items()}
+    operations = OperationsService(stubs, database, own_name=runtime.name)
+    operation_jobs.register(runtime.worker, operations)
     audit_jobs.register(runtime.worker, audit_log)
     audit.deliver(runtime.worker, database, audit_log.keep)
     accounts = accounts_pb2_grpc.AccountsServiceStub(channels["accounts"])
@@ -97,6 +106,8 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *docs_routes.endpoints(),
             *audit_routes.endpoints(audit_log),
             *incident_routes.endpoints(incidents),
+            *operation_routes.endpoints(operations),
+            cron(runtime.worker, "purge-expired", PURGE, wait=6.0),
             *health_routes.endpoints(HealthService(channels, (runtime.name, runtime.readiness))),
         ],
         authenticate=authenticator(verifier, settings.public_url),

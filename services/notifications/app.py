@@ -5,11 +5,14 @@ from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
+from holdfast.common.v1 import operations_pb2, operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
-from reliability import audit, rpc
-from reliability.asgi import authenticator, cron
+from reliability import audit, idempotency, retention, rpc
+from reliability.asgi import authenticator
+from reliability.asgi.cron import cron
 from reliability.rate_limit import RateLimiter
 from reliability.revocation import Revocations
+from reliability.rpc.operations import operations_servicer
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.notifications.campaigns import jobs as campaign_jobs
@@ -82,11 +85,18 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     mail_jobs.raise_incidents(worker, incidents)
     servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
+    retention.register(worker, database, idempotency.purge, mail.forget)
     return Application(
         endpoints=[
             *consent_routes.endpoints(consent, settings.webhook_secrets),
             cron(worker, "retry-failed-emails", mail_jobs.SWEEP),
         ],
-        rpcs={notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add},
+        rpcs={
+            notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: add,
+            operations_pb2.DESCRIPTOR.services_by_name["OperationsService"]: partial(
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                operations_servicer(worker, database, operations_pb2),
+            ),
+        },
         authenticate=authenticator(verifier, settings.public_url),
     )

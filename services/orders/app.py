@@ -5,6 +5,7 @@ from functools import partial
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.catalog.v1 import catalog_pb2_grpc
+from holdfast.common.v1 import operations_pb2, operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import (
     appointment_desk_pb2,
@@ -17,9 +18,11 @@ from holdfast.orders.v1 import (
     orders_pb2_grpc,
 )
 from holdfast.payments.v1 import payments_pb2_grpc
-from reliability import audit, rpc
-from reliability.asgi import authenticator, cron
+from reliability import audit, idempotency, retention, rpc
+from reliability.asgi import authenticator
+from reliability.asgi.cron import cron
 from reliability.revocation import Revocations
+from reliability.rpc.operations import operations_servicer
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.orders.appointment import jobs as appointment_jobs
@@ -87,6 +90,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     authenticate = authenticator(verifier, settings.public_url)
     owners = Owners(authenticate, signer, settings.public_url)
+    retention.register(runtime.worker, database, idempotency.purge)
     return Application(
         endpoints=[
             *CartRoutes(CartService(database, catalog), owners, signer).endpoints(),
@@ -98,6 +102,10 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
             cron(runtime.worker, "release-expired-holds", "expired_holds"),
         ],
         rpcs={
+            operations_pb2.DESCRIPTOR.services_by_name["OperationsService"]: partial(
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                operations_servicer(runtime.worker, database, operations_pb2),
+            ),
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
                 orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service, refunds)
             ),

@@ -4,12 +4,15 @@ from functools import partial
 
 from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
+from holdfast.common.v1 import operations_pb2, operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
 from holdfast.orders.v1 import orders_pb2_grpc
 from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
-from reliability import audit, rpc
-from reliability.asgi import authenticator, cron
+from reliability import audit, idempotency, inbox, retention, rpc
+from reliability.asgi import authenticator
+from reliability.asgi.cron import cron
 from reliability.revocation import Revocations
+from reliability.rpc.operations import operations_servicer
 from reliability.runtime import Application, Runtime
 from reliability.tokens import TokenVerifier
 from services.payments_webhooks import jobs
@@ -70,6 +73,7 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
     customers = CustomerService(database, stripe)
     pay = PayService(database, intents, Orders(orders), customers)
     servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database))
+    retention.register(runtime.worker, database, inbox.purge, idempotency.purge)
     return Application(
         endpoints=[
             *WebhookRoutes(webhooks).endpoints(),
@@ -78,9 +82,13 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
             cron(runtime.worker, "reconcile-payments", "reconcile_payments"),
         ],
         rpcs={
+            operations_pb2.DESCRIPTOR.services_by_name["OperationsService"]: partial(
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                operations_servicer(runtime.worker, database, operations_pb2),
+            ),
             payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(
                 payments_pb2_grpc.add_PaymentsServiceServicer_to_server, servicer
-            )
+            ),
         },
         authenticate=authenticator(verifier, settings.public_url),
     )

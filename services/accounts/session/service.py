@@ -171,7 +171,11 @@ class SessionService:
     async def prune(self) -> int:
         """Forgets sessions that ran out a month ago."""
         async with self._database.transaction("prune sessions") as connection:
-            return await repository.prune(connection, _KEPT_DAYS)
+            return await self.purge(connection)
+
+    async def purge(self, connection: Connection) -> int:
+        """Forgets them in the caller's transaction; how many they were."""
+        return await repository.prune(connection, _KEPT_DAYS)
 
     async def _end(self, who: Principal, session_id: str, reason: EndReason) -> bool:
         async with self._database.transaction("end session") as connection:

@@ -152,11 +152,15 @@ class MailService:
         processed = 0
         while True:
             async with self._database.transaction("purge mails") as connection:
-                done = await repository.forget(connection, days=_WORDS_DAYS)
-                done += await repository.purge(connection, days=_KEY_DAYS)
+                done = await self.forget(connection)
             processed += done
             if not done:
                 return Run(processed)
+
+    async def forget(self, connection: Connection) -> int:
+        """A batch of that in the caller's transaction; how many mails it was about."""
+        forgotten = await repository.forget(connection, days=_WORDS_DAYS)
+        return forgotten + await repository.purge(connection, days=_KEY_DAYS)
 
     async def retry(self, email_id: str, staff_id: str) -> None:
         """Sends a failed or unknown mail again because staff say so. Raises `NoSuchEmail`, `NothingToRetry`."""

@@ -1,7 +1,6 @@
 """The HTTP edge: pure ASGI middleware and routes declared as a table."""
 
 from reliability.asgi.auth import authenticator, refuse_foreign_origin
-from reliability.asgi.cron import RunView, cron
 from reliability.asgi.endpoint import MAX_BODY, Access, Answer, Authenticate, Call, Endpoint, KeyRule, routes
 from reliability.asgi.headers import PAGE_POLICY, SECURITY_HEADERS
 from reliability.asgi.middleware import Edge
@@ -19,9 +18,7 @@ __all__ = [
     "Endpoint",
     "KeyRule",
     "Perimeter",
-    "RunView",
     "authenticator",
-    "cron",
     "refuse_foreign_origin",
     "routes",
 ]

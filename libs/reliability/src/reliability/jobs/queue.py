@@ -131,6 +131,11 @@ _REDRIVE = """
 UPDATE jobs SET state = 'queued', finished_at = NULL, attempt = 0, run_at = now() WHERE id = $1 AND state = 'parked'
 """
 
+_DEAD_LETTERS = """
+SELECT id, kind, attempt, last_error, correlation_id, created_at, finished_at FROM jobs
+ WHERE state = 'parked' AND ($1::timestamptz IS NULL OR finished_at < $1) ORDER BY finished_at DESC LIMIT $2
+"""
+
 _PRUNE = """
 DELETE FROM jobs WHERE id IN (
     SELECT id FROM jobs
@@ -317,6 +322,11 @@ async def redrive(connection: Connection, job_id: int) -> bool:
 async def count_dead_letters(connection: Connection) -> int:
     """How many jobs ran out of attempts and wait for an operator."""
     return int(await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'parked'"))
+
+
+async def dead_letters(connection: Connection, before: datetime | None, limit: int) -> list["asyncpg.Record"]:
+    """Jobs that ran out of attempts without what they were to do it with, the last parked first."""
+    return await connection.fetch(_DEAD_LETTERS, before, limit)
 
 
 async def prune(connection: Connection, *, days: int = 1, unique_days: int = 90) -> int:

@@ -1,0 +1,50 @@
+"""What is past retention goes, a batch at a time, and a batch that fails takes nothing of the ones before it back."""
+
+from reliability import retention
+from reliability.jobs import Worker, queue
+from reliability.postgres import Connection, Database
+
+
+async def test_every_purge_runs_until_nothing_is_left(database: Database) -> None:
+    """Each batch is a transaction of its own; the run says how much it was in all."""
+    left, transactions = {"keys": 25, "rows": 3}, set()
+
+    def purge(name: str) -> retention.Purge:
+        async def batch(connection: Connection) -> int:
+            transactions.add(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+            done = min(10, left[name])
+            left[name] -= done
+            return done
+
+        return batch
+
+    worker = Worker(database)
+    retention.register(worker, database, purge("keys"), purge("rows"))
+    waiting = await worker.trigger(retention.PURGE, wait=0)
+    await worker.run_until_idle()
+    async with database.connection() as connection:
+        run = await queue.stored_run(connection, waiting.id)
+    assert (run.processed, run.failed, left) == (28, 0, {"keys": 0, "rows": 0})
+    assert len(transactions) == 6
+
+
+async def test_a_purge_that_fails_is_run_again(database: Database) -> None:
+    """The run is not over until it went through."""
+    fails = [True, False]
+
+    async def batch(_connection: Connection) -> int:
+        if fails.pop(0):
+            raise ZeroDivisionError
+        fails.append(False)
+        return 0
+
+    worker = Worker(database)
+    retention.register(worker, database, batch)
+    waiting = await worker.trigger(retention.PURGE, wait=0)
+    await worker.run_until_idle()
+    async with database.connection() as connection:
+        assert (await queue.stored_run(connection, waiting.id)).finished_at is None
+        await connection.execute("UPDATE jobs SET run_at = now()")
+    await worker.run_until_idle()
+    async with database.connection() as connection:
+        assert (await queue.stored_run(connection, waiting.id)).finished_at is not None

@@ -1,0 +1,1 @@
+"""Dead letters of every service, and what all of them do at once."""

@@ -1,0 +1,119 @@
+"""Dead letters of every service in one list, and one purge that reaches all of them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+import pytest_asyncio
+
+from reliability.jobs import Worker
+from reliability.retention import PURGE
+from tests.integration.admin.support import Admin, Part
+
+JOBS = "/api/admin/jobs"
+PARKED = """
+INSERT INTO jobs (kind, payload, state, attempt, max_attempts, last_error, correlation_id, created_at, finished_at)
+VALUES ($1, '{"secret": "of the payload"}', 'parked', 5, 5, 'Unavailable: gone', 'flow-1', now(),
+        now() + $2 * interval '1 hour')
+RETURNING id
+"""
+LATER = """
+INSERT INTO job_schedules (name, next_run_at) VALUES ($1, now() + interval '30 minutes')
+    ON CONFLICT (name) DO UPDATE SET next_run_at = excluded.next_run_at
+"""
+EXPIRED = """
+INSERT INTO idempotency_keys (scope, key, fingerprint, expires_at)
+SELECT 'test', n::text, 'f', now() - interval '1 day' FROM generate_series(1, 3) AS n
+"""
+
+
+async def park(part: Part, kind: str, hours: int) -> int:
+    """A dead letter that was parked so many hours from now: ahead of whatever others left behind."""
+    return int(await part.value(PARKED, kind, hours))
+
+
+def parts(admin: Admin) -> Mapping[str, Part]:
+    return {**admin.others, "admin": admin}
+
+
+async def test_dead_letters_of_every_service_are_listed(admin: Admin) -> None:
+    """The last parked first, page by page; what the job was to do it with stays with its owner."""
+    made = []
+    for hours, (name, part) in enumerate(parts(admin).items(), start=1):
+        made.append(f"{name}:{await park(part, 'lost', hours)}")
+    first = (await admin.get(JOBS, {"limit": "4"})).json()
+    rest = (await admin.get(JOBS, {"limit": "2", "cursor": first["next_cursor"]})).json()
+    assert [item["id"] for item in [*first["items"], *rest["items"]]] == made[::-1]
+    assert first["degraded"] == []
+    assert first["items"][0]["error"] == "Unavailable: gone"
+    assert "secret" not in str(first)
+    for part in parts(admin).values():
+        await part.execute("DELETE FROM jobs WHERE kind = 'lost'")
+
+
+async def test_a_service_that_is_away_is_named(admin: Admin) -> None:
+    """The others' dead letters are there."""
+    await admin.get(JOBS)
+    kept = f"orders:{await park(admin.others['orders'], 'kept', 1)}"
+    admin.others["catalog"].proxy.refuse()
+    found = (await admin.get(JOBS)).json()
+    assert found["degraded"] == ["catalog"]
+    assert kept in [item["id"] for item in found["items"]]
+    await admin.others["orders"].execute("DELETE FROM jobs WHERE kind = 'kept'")
+
+
+async def test_a_dead_letter_is_tried_again_once(admin: Admin) -> None:
+    """Of another service and of admin's own; a second click finds none, and who asked is in the audit log."""
+    for name in ("orders", "admin"):
+        part = parts(admin)[name]
+        letter = f"{name}:{await park(part, 'again', 1)}"
+        path = f"{JOBS}/{letter}/redrive"
+        answer = await admin.http.post(path, headers=admin.bearer())
+        assert (answer.status_code, answer.json()) == (200, {"id": letter, "state": "queued"})
+        row = (await part.rows("SELECT state, attempt FROM jobs WHERE kind = 'again'"))[0]
+        assert row == {"state": "queued", "attempt": 0}
+        second = await admin.http.post(path, headers=admin.bearer())
+        assert (second.status_code, second.json()["code"]) == (404, "job_not_found")
+        actions = await admin.rows("SELECT action FROM audit_entries WHERE subject = $1", letter)
+        assert {row["action"] for row in actions} == {"job.redriven"}
+        await part.execute("DELETE FROM jobs WHERE kind = 'again'")
+
+
+async def test_what_is_no_dead_letter_is_not_found(admin: Admin) -> None:
+    """Whatever is in the path."""
+    for name in ("nonsense", "orders:", "orders:x", "nobody:1", "orders:99999999999999999999", "orders:0", "orders:²"):
+        answer = await admin.http.post(f"{JOBS}/{name}/redrive", headers=admin.bearer())
+        assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found"), name
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def working(admin: Admin) -> AsyncIterator[Worker]:
+    """Everybody's workers run; nobody's own purge is due."""
+    for part in parts(admin).values():
+        for schedule in (PURGE, "purge_webhooks"):
+            await part.execute(LATER, schedule)
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(part.runtime.worker.run(stop)) for part in parts(admin).values()]
+    yield admin.runtime.worker
+    stop.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+
+
+async def test_one_purge_reaches_every_service(admin: Admin, working: Worker) -> None:
+    """Expired keys are gone from every database that keeps some, today's are there; one away counts as failed."""
+    keeping = [part for name, part in parts(admin).items() if name != "catalog"]
+    for part in keeping:
+        await part.execute(EXPIRED)
+        await part.execute(
+            "INSERT INTO idempotency_keys (scope, key, fingerprint, expires_at) "
+            "VALUES ('test', 'today', 'f', now() + interval '1 day')"
+        )
+    run = await working.trigger(PURGE, wait=30)
+    assert run.finished_at is not None
+    assert (run.failed, run.processed >= 3 * len(keeping)) == (0, True)
+    for part in keeping:
+        left = await part.rows("SELECT key FROM idempotency_keys WHERE scope = 'test'")
+        assert [row["key"] for row in left] == ["today"]
+    admin.others["orders"].proxy.refuse()
+    assert (await working.trigger(PURGE, wait=30)).failed == 1
