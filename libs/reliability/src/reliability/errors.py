@@ -6,6 +6,7 @@
     ├── PermissionDenied 403
     ├── NotFound 404
     ├── MethodNotAllowed 405
+    ├── RequestTimeout 408
     ├── Conflict 409 ── IdempotencyInProgress, LeaseLost
     ├── PayloadTooLarge 413
     ├── UnsupportedMediaType 415
