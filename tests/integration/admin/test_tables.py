@@ -5,6 +5,8 @@ import pytest
 
 from reliability import audit
 from reliability.ids import new_id
+from services.admin.incidents.domain import NewIncident
+from services.admin.incidents.service import IncidentService
 from tests.integration.admin.support import CAMPAIGNS, DRAFT, Admin, span
 
 # Of the library's parts, which come whole: admin receives no webhooks.
@@ -12,7 +14,7 @@ UNUSED = {"inbox", "machine_tokens"}
 
 
 async def test_every_table_is_reached(admin: Admin) -> None:
-    """A request with a key, an export and one run of the worker leave a row in each table that is not unused."""
+    """A request with a key, an export, an incident and one run of the worker leave a row in each table that is not unused."""
     found = await admin.rows(
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '%migrations'"
     )
@@ -24,6 +26,9 @@ async def test_every_table_is_reached(admin: Admin) -> None:
     assert await filled() == {"audit_head"}  # a chain has an end before it has a link
     await admin.post(CAMPAIGNS, DRAFT, key=new_id())
     await admin.export(span("shop", "checkout"))
+    await IncidentService(admin.runtime.database).raise_incident(
+        NewIncident("notifications", "mail-1", "mail_failed", "a mail was lost", {}, new_id())
+    )
     async with admin.runtime.database.transaction() as connection:
         await audit.record(connection, "staff-1", "incident.resolved", "incident-1")
     await admin.runtime.worker._plan()
