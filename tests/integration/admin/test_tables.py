@@ -14,7 +14,7 @@ UNUSED = {"inbox", "machine_tokens"}
 
 
 async def test_every_table_is_reached(admin: Admin) -> None:
-    """A request with a key, an export, an incident and one run of the worker leave a row in each table that is not unused."""
+    """A request with a key, an export, an incident and a run of the worker leave a row in each table in use."""
     found = await admin.rows(
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '%migrations'"
     )
