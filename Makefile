@@ -10,7 +10,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: bench-ingest help setup demo test audit test-browser up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
+.PHONY: bench-ingest help setup demo test audit up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
