@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 PORT_BASE ?= 8080
+CORES ?= 2
 export PORT_BASE
 BIN := .venv/bin
 READY := .venv/.ready
@@ -36,7 +37,7 @@ demo: $(READY) ## start the system, buy something the hard way, print each promi
 	@$(BIN)/python -m deploy.local.demo
 
 test: $(READY) ## all tests except browser and long runs
-	@$(BIN)/python -m pytest -m "not browser and not long" -q
+	@$(BIN)/python -m pytest -m "not browser and not long" -q -n $(CORES) --dist loadfile
 
 up: $(READY) ## start the whole system in the background
 	@$(BIN)/python -m deploy.local up
