@@ -72,7 +72,7 @@ async def fuzz(system: System, seconds: int, seed: str) -> tuple[int | None, str
         "--checks": "all",
         "--phases": "examples,coverage,fuzzing",
         "--max-time": str(seconds),
-        "--workers": "2",
+        "--workers": "1",
         "--suppress-health-check": "all",
         "--generation-database": "none",
         "--warnings": "off",

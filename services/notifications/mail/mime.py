@@ -108,7 +108,7 @@ def _header(name: str, value: str) -> bytes:
     if len(line) <= _LINE and _PRINTABLE.fullmatch(value):
         return f"{line}\r\n".encode()
     if name == "List-Unsubscribe" and len(line) <= _LONGEST and _UNBROKEN.fullmatch(value):
-        return f"{name}:\r\n {value}\r\n".encode()  # nothing in a link may be broken
+        return f"{line}\r\n".encode()  # nothing in a link may be broken, and one line is read alike by everybody
     return _folded(name, value)
 
 

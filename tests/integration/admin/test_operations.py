@@ -111,7 +111,8 @@ async def test_one_purge_reaches_every_service(admin: Admin, working: Worker) ->
         )
     run = await working.trigger(PURGE, wait=30)
     assert run.finished_at is not None
-    assert (run.failed, run.processed >= 3 * len(keeping)) == (0, True)
+    # Not how many: a purge whose answer was lost is asked for again, and then finds nothing.
+    assert (run.failed, run.processed > 0) == (0, True)
     for part in keeping:
         left = await part.rows("SELECT key FROM idempotency_keys WHERE scope = 'test'")
         assert [row["key"] for row in left] == ["today"]

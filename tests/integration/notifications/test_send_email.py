@@ -153,7 +153,7 @@ async def test_a_calendar_file_is_attached(office: Office) -> None:
     await office.work()
     (message,) = office.mailbox.messages()
     raw = office.mailbox.store.raw(message.id) or b""
-    assert b'text/calendar; charset="utf-8"; method="CANCEL"' in raw
+    assert b"text/calendar; charset=utf-8; method=CANCEL" in raw
     assert b"BEGIN:VCALENDAR\r\nMETHOD:CANCEL\r\nEND:VCALENDAR\r\n" in raw
     with pytest.raises(Problem, match="another mail"):
         await office.stub.SendEmail(confirmation())
