@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from reliability.asgi.fields import Moment
 from services.admin.operations.domain import DeadLetter
 
 __all__ = ["DeadLetterItem", "DeadLetterList", "DeadLetterQuery", "Redriven"]
@@ -14,7 +15,7 @@ class DeadLetterQuery(BaseModel):
     """Which dead letters; the cursor is when the last one seen was parked."""
 
     limit: int = Field(default=20, ge=1, le=100)
-    cursor: AwareDatetime | None = None
+    cursor: Moment | None = None
 
 
 class DeadLetterItem(BaseModel):

@@ -10,6 +10,7 @@ import asyncpg
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints, model_validator
 
 from reliability import audit, idempotency
+from reliability.asgi.fields import Moment
 from reliability.errors import FieldError, NotFound, ValidationFailed
 from reliability.ids import is_id
 from reliability.postgres import Connection, Database
@@ -40,8 +41,8 @@ def _zone(name: str) -> str:
 class AppointmentFilter(PageQuery):
     """Which appointments; None does not narrow."""
 
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     member_id: UUID | None = None
     status: AppointmentStatus | None = None
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Self, TypeVar
 
 import asyncpg
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from reliability import audit, idempotency
+from reliability.asgi.fields import Moment
 from reliability.errors import FieldError, NotFound, ValidationFailed
 from reliability.ids import is_id
 from reliability.postgres import Connection, Database
@@ -37,8 +37,8 @@ class CouponDraft(BaseModel):
     value: Annotated[int, Field(ge=1, le=_MOST)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     minimum: Amount = 0
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
     total_limit: Times | None = None
     per_customer_limit: Times | None = None
 
@@ -54,8 +54,8 @@ class CouponChange(BaseModel):
     """What is not given stays."""
 
     minimum: Amount | None = None
-    starts_at: datetime | None = None
-    ends_at: datetime | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
     total_limit: Times | None = None
     per_customer_limit: Times | None = None
     active: bool | None = None

@@ -1,13 +1,13 @@
 """What the desk's requests may hold."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, UrlConstraints
 from pydantic import ValidationError as Invalid
 
+from reliability.asgi.fields import Moment
 from reliability.errors import FieldError, ValidationFailed
 from services.orders.checkout.schemas import OneLine
 from services.orders.order.domain import OrderStatus
@@ -44,8 +44,8 @@ class OrderFilter(Page):
     email: Annotated[str, Field(max_length=254)] | None = None
     order_number: Annotated[str, Field(max_length=40)] | None = None
     customer_id: UUID | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class Refund(BaseModel):
