@@ -14,7 +14,9 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, OneofDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+
+from reliability.asgi.fields import written_out
 
 __all__ = ["model_for", "to_json", "to_message"]
 
@@ -87,7 +89,7 @@ def _in_utc(at: datetime) -> datetime:
 def _type(field: Any, *, strict: bool) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if field.message_type.full_name == _TIMESTAMP:
-            return Annotated[datetime, AfterValidator(_in_utc), Field(strict=False)]
+            return Annotated[datetime, BeforeValidator(written_out), AfterValidator(_in_utc), Field(strict=False)]
         return model_for(field.message_type, strict=strict)
     if field.type not in _TYPES:
         raise TypeError(f"{field.full_name} has a type without a JSON form; add it to _TYPES")
