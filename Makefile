@@ -11,7 +11,7 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-un
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: bench-ingest help setup demo test audit up down status logs check format generate verify lock bench bench-mail bench-reliability coverage fuzz extras chaos trace clean
+.PHONY: help setup demo test audit up down status logs check format generate verify lock bench bench-ingest bench-mail bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,9 +86,7 @@ lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
 
 bench: $(READY) ## what the gateway, a second click, a campaign and a webhook cost, as ratios of one run
-	@$(BIN)/python -m bench
-	@$(BIN)/python -m bench.mail
-	@$(BIN)/python -m bench.ingest
+	@failed=0; for part in bench bench.mail bench.ingest; do $(BIN)/python -m $$part || failed=1; done; exit $$failed
 
 bench-ingest: $(READY) ## a webhook received against a bare handler; ROWS=5000000 fills the inbox first
 	@$(BIN)/python -m bench.ingest --rows $(or $(ROWS),0)
