@@ -344,7 +344,7 @@ async def test_calls_over_the_limit_are_told_to_come_back_and_health_answers(wir
     wire.peer.script = [stay] * 3
     calls = [asyncio.create_task(wire.ask(attempts=1)) for _ in range(3)]
     await wire.inside(2)
-    assert await _settled(wire.gate)
+    await _holding(wire.gate, active=2, waiting=1)
     with pytest.raises(Problem) as refused:
         await wire.ask(attempts=1)
     assert (refused.value.code, refused.value.status, refused.value.retry_after) == ("unavailable", 503, 1.0)
@@ -365,26 +365,25 @@ async def test_a_caller_that_gives_up_leaves_the_waiting_room(wire: Wire) -> Non
         await leave.wait()
 
     wire.peer.script = [stay] * 2
-    calls = [asyncio.create_task(wire.ask(attempts=1)) for _ in range(3)]
+    holders = [asyncio.create_task(wire.ask(attempts=1)) for _ in range(2)]
     await wire.inside(2)
-    assert await _settled(wire.gate)
-    for call in calls:
+    waiter = asyncio.create_task(wire.ask(attempts=1))
+    await _holding(wire.gate, active=2, waiting=1)
+    # Alone, and seen gone: cut off together, a holder's end may arrive first, and rightly admit the one that waits.
+    waiter.cancel()
+    await _holding(wire.gate, active=2, waiting=0)
+    for call in holders:
         call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
-
-    async def empty() -> bool:
-        return (wire.gate.active, wire.gate.waiting) == (0, 0)
-
-    await eventually(empty)
+    await _holding(wire.gate, active=0, waiting=0)
+    await asyncio.gather(waiter, *holders, return_exceptions=True)
     assert len(wire.peer.earlier) == 2
 
 
-async def _settled(gate: Bulkhead) -> bool:
-    async def full() -> bool:
-        return (gate.active, gate.waiting) == (2, 1)
+async def _holding(gate: Bulkhead, *, active: int, waiting: int) -> None:
+    async def reached() -> bool:
+        return (gate.active, gate.waiting) == (active, waiting)
 
-    await eventually(full)
-    return True
+    await eventually(reached)
 
 
 async def test_one_slow_peer_fills_its_own_bulkhead_and_no_other(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
