@@ -175,7 +175,8 @@ async def client_for() -> AsyncIterator[ClientFor]:
     clients: list[httpx.AsyncClient] = []
 
     def give(application: Application, perimeter: Perimeter | None = None) -> httpx.AsyncClient:
-        edge = application.asgi(Readiness({}), request_seconds=8.0, perimeter=perimeter)
+        # Longer than in service: a machine that is busy testing is no fault of what is tested.
+        edge = application.asgi(Readiness({}), request_seconds=30.0, perimeter=perimeter)
         transport = httpx.ASGITransport(edge, raise_app_exceptions=False)
         clients.append(httpx.AsyncClient(transport=transport, base_url="http://shop.test"))
         return clients[-1]

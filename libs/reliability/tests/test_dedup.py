@@ -10,6 +10,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from structlog.testing import capture_logs
@@ -20,6 +21,7 @@ from reliability.dedup import Claim, deduplicate, deduplicated
 from reliability.errors import DuplicateRequest
 from reliability.fingerprint import fingerprint
 from reliability.redis import Cache
+from reliability.tally import Tally
 from reliability.testing import FaultProxy
 
 if TYPE_CHECKING:
@@ -36,8 +38,10 @@ class Outcomes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._reader = InMemoryMetricReader()
-        meter = MeterProvider([self._reader]).get_meter("test")
-        monkeypatch.setattr(dedup, "_outcomes", meter.create_counter("outcomes"))
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "get_meter", MeterProvider([self._reader]).get_meter)
+            fresh = Tally("outcomes", "Outcomes", ["operation", "outcome"])
+        monkeypatch.setattr(dedup, "_outcomes", fresh)
 
     def seen(self) -> dict[str, int]:
         data = self._reader.get_metrics_data()

@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from structlog.testing import capture_logs
@@ -23,6 +24,7 @@ from reliability.errors import RateLimited
 from reliability.rate_limit import LOGIN, SIGNUP, Algorithm, Policy, RateLimiter, WhenDown, limiter
 from reliability.rate_limit.fallback import Fallback
 from reliability.redis import Cache
+from reliability.tally import Tally
 
 if TYPE_CHECKING:
     from conftest import Servers
@@ -42,8 +44,10 @@ class Decisions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._reader = InMemoryMetricReader()
-        meter = MeterProvider([self._reader]).get_meter("test")
-        monkeypatch.setattr(limiter, "_decisions", meter.create_counter("decisions"))
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "get_meter", MeterProvider([self._reader]).get_meter)
+            fresh = Tally("decisions", "Decisions", ["policy", "outcome", "basis"])
+        monkeypatch.setattr(limiter, "_decisions", fresh)
 
     def seen(self) -> dict[str, int]:
         data = self._reader.get_metrics_data()

@@ -19,10 +19,10 @@ def test_every_count_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
-    tally = Tally("clicks", "Clicks")
+    tally = Tally("clicks", "Clicks", ["outcome"])
     for expected in ({"allowed": 2, "blocked": 1}, {"allowed": 4, "blocked": 2}):
         for outcome in ("allowed", "blocked", "allowed"):
-            tally.add(1, {"outcome": outcome})
+            tally.add(outcome)
         data: Any = reader.get_metrics_data()
         (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
         assert metric.data.is_monotonic

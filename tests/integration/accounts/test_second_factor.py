@@ -5,13 +5,23 @@ from typing import Any
 
 import httpx
 import pyotp
+import pytest
 
+from services.accounts.second_factor.totp import Totp
 from tests.integration.accounts.conftest import OWNER, PASSWORD, Accounts
+
+NOW = int(time.time())
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still: a slow machine makes no code a late one."""
+    monkeypatch.setattr(Totp.__init__, "__defaults__", (lambda: NOW,))
 
 
 def code(secret: str, steps: int = 0) -> str:
     """What the authenticator shows, so many steps from now."""
-    return pyotp.TOTP(secret).at(int(time.time()) + 30 * steps)
+    return pyotp.TOTP(secret).at(NOW + 30 * steps)
 
 
 async def sign_in(accounts: Accounts, client: str, **factor: str) -> httpx.Response:

@@ -1,6 +1,7 @@
 """The health of the whole, for everybody to see."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ async def health(admin: Admin) -> dict[str, Any]:
     return found
 
 
+async def until(admin: Admin, expected: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first answer that is as expected: on a busy machine a service may be down for not answering in a second."""
+    async with asyncio.timeout(60):
+        while not expected(found := await health(admin)):
+            await asyncio.sleep(0.5)
+    return found
+
+
 def states(found: dict[str, Any]) -> dict[str, str]:
     """The services that are not `ok`."""
     return {name: service["status"] for name, service in found["services"].items() if service["status"] != "ok"}
@@ -28,8 +37,8 @@ def states(found: dict[str, Any]) -> dict[str, str]:
 
 async def test_all_is_well(admin: Admin) -> None:
     """Six services, each with the time it took to say so."""
-    found = await health(admin)
-    assert (found["status"], found["degraded"], list(found["services"])) == ("ok", [], SERVICES)
+    found = await until(admin, lambda found: found["status"] == "ok")
+    assert (found["degraded"], list(found["services"])) == ([], SERVICES)
     assert all(
         service == {"status": "ok", "ms": service["ms"], "without": []} for service in found["services"].values()
     )
@@ -41,8 +50,8 @@ async def test_all_is_well(admin: Admin) -> None:
 async def test_a_service_that_is_away_is_down(admin: Admin, service: str, fault: str) -> None:
     """Named, and still 200: that is admin's own answer."""
     getattr(admin.others[service].proxy, fault)()
-    found = await health(admin)
-    assert (found["status"], found["degraded"], states(found)) == ("degraded", [service], {service: "down"})
+    found = await until(admin, lambda found: states(found) == {service: "down"})
+    assert (found["status"], found["degraded"]) == ("degraded", [service])
 
 
 async def test_what_admin_can_do_without_is_said(admin: Admin) -> None:
@@ -56,15 +65,14 @@ async def test_what_admin_can_do_without_is_said(admin: Admin) -> None:
 async def test_without_its_database_admin_is_down(admin: Admin) -> None:
     """The answer comes from the process, not from the database."""
     admin.postgres.refuse()
-    found = await health(admin)
-    assert states(found) == {"admin": "down"}
+    found = await until(admin, lambda found: states(found) == {"admin": "down"})
     assert found["services"]["admin"]["without"] == ["postgres"]
 
 
 async def test_a_service_that_drains_is_down(admin: Admin) -> None:
     """It still answers, and wants no more work."""
     admin.runtime.readiness.draining = True
-    assert states(await health(admin)) == {"admin": "down"}
+    await until(admin, lambda found: states(found) == {"admin": "down"})
 
 
 async def test_an_answer_is_kept_for_two_seconds(admin: Admin) -> None:

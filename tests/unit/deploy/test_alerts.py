@@ -30,10 +30,10 @@ def _calls() -> Iterator[tuple[str, str, str]]:
                 if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
                     continue
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                kind = "counter" if called == "Tally" else called.removeprefix("create_")
+                kind = {"Tally": "counter", "Timing": "histogram"}.get(called) or called.removeprefix("create_")
                 if kind in SUFFIX:
-                    unit = [word.value for word in node.keywords if word.arg == "unit"]
-                    yield kind, str(node.args[0].value), unit[0].value if unit else ""  # type: ignore[attr-defined]
+                    units = [str(word.value.value) for word in node.keywords if word.arg == "unit"]  # type: ignore[attr-defined]
+                    yield kind, str(node.args[0].value), "s" if called == "Timing" else "".join(units)
 
 
 def exported() -> set[str]:

@@ -28,6 +28,7 @@ _log = get_logger(__name__)
 _outcomes = Tally(
     "reliability.dedup.outcomes",
     "Deduplicated operations by outcome: allowed, blocked, or unguarded when Redis did not answer",
+    ["operation", "outcome"],
 )
 
 # The owner is compared inside the server, so that nobody deletes a key that has changed hands meanwhile.
@@ -54,7 +55,7 @@ class Claim:
 
     async def __aenter__(self) -> Self:
         outcome = await self._take()
-        _outcomes.add(1, {"operation": self._operation, "outcome": outcome})
+        _outcomes.add(self._operation, outcome)
         if outcome == "blocked":
             left = await self._left()
             _log.info("duplicate_blocked", operation=self._operation, retry_after=left)

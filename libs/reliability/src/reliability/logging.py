@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -21,23 +22,25 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 Event = MutableMapping[str, Any]
 
 
-def _identify(_logger: object, _method: str, event: Event) -> Event:
+def _redact(_logger: object, _method: str, event: Event) -> Event:
+    """Secrets are kept out by not logging them; this is the net below."""
+    for key, value in event.items():
+        if type(value) not in _PLAIN or _secret(key):
+            event[key] = _clean(key, value)
+    return event
+
+
+def _place(_logger: object, _method: str, event: Event) -> Event:
+    """When it was, and to what it belongs."""
+    event["timestamp"] = datetime.now(UTC)
     if correlation := correlation_id():
         event["correlation_id"] = correlation
     if request := request_id.get():
         event["request_id"] = request
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
-        event["trace_id"] = trace.format_trace_id(span.trace_id)
-        event["span_id"] = trace.format_span_id(span.span_id)
-    return event
-
-
-def _redact(_logger: object, _method: str, event: Event) -> Event:
-    """Secrets are kept out by not logging them; this is the net below."""
-    for key, value in event.items():
-        if type(value) not in _PLAIN or _secret(key):
-            event[key] = _clean(key, value)
+        event["trace_id"] = f"{span.trace_id:032x}"
+        event["span_id"] = f"{span.span_id:016x}"
     return event
 
 
@@ -61,8 +64,9 @@ def _clean(key: object, value: Any) -> Any:
 
 def _dump(event: Event, default: Callable[[Any], Any]) -> str:
     try:
-        return orjson.dumps(event, default=default).decode()
+        return orjson.dumps(event, default=default, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # numbers beyond 64 bits, keys that are no texts
+        event["timestamp"] = event["timestamp"].isoformat()
         return json.dumps(event, default=default, skipkeys=True)
 
 
@@ -78,11 +82,10 @@ def setup_logging(service: str, level: str = "info", style: str = "json") -> Non
         return event
 
     shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        name,
-        _identify,
         _redact,
+        structlog.stdlib.add_log_level,
+        name,
+        _place,
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(_dump) if style == "json" else structlog.dev.ConsoleRenderer()

@@ -119,8 +119,7 @@ class _Line(asyncio.Protocol):
         self._unsent.extend(map(_packed, commands))
         if alone:
             self._heard = self._loop.time()
-            self._flush()
-        elif not self._flushing:  # the others of this turn come along
+        if not self._flushing:  # the others of this turn come along
             self._flushing = True
             self._loop.call_soon(self._flush)
         if self._alarm is None:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
-from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,6 +30,7 @@ from reliability.deadline import deadline_scope
 from reliability.errors import Internal, InvalidRequest, MethodNotAllowed, NotFound, Problem
 from reliability.logging import get_logger
 from reliability.retry import parse_attempts, previous_attempts_scope
+from reliability.timing import Timing
 
 __all__ = ["Edge", "problem_response"]
 
@@ -42,11 +42,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = get_logger(__name__)
 _MILLISECONDS = re.compile(r"[0-9]{1,9}")
-_duration = metrics.get_meter("reliability").create_histogram(
+_duration = Timing(
     "http.server.request.duration",
-    unit="s",
-    description="Duration of HTTP server requests",
-    explicit_bucket_boundaries_advisory=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    "Duration of HTTP server requests",
+    ["http.request.method", "http.route", "http.response.status_code"],
 )
 _CLIENT_GONE = 499  # no answer anybody sees; what nginx logs for it
 _WEBHOOK = "/webhook"
@@ -190,14 +189,7 @@ class _Exchange:
         self._span.set_attribute("http.response.status_code", self._status)
         if route:
             self._span.set_attribute("http.route", route)
-        _duration.record(
-            seconds,
-            {
-                "http.request.method": self._scope["method"],
-                "http.route": route,
-                "http.response.status_code": self._status,
-            },
-        )
+        _duration.record(seconds, self._scope["method"], route, self._status)
         _log.info(
             "request",
             method=self._scope["method"],

@@ -21,6 +21,7 @@ _decisions = Tally(
     "reliability.rate_limit.decisions",
     "Rate limit decisions by policy, outcome (allowed, denied, would_deny) and basis: redis, or what the "
     "policy does without it (share, deny, allow)",
+    ["policy", "outcome", "basis"],
 )
 
 
@@ -70,7 +71,7 @@ def _record(standing: Standing, *, from_redis: bool) -> None:
     policy = standing.policy
     outcome = "allowed" if standing.admits else "would_deny" if policy.shadow else "denied"
     basis = "redis" if from_redis else policy.when_down.value
-    _decisions.add(1, {"policy": policy.name, "outcome": outcome, "basis": basis})
+    _decisions.add(policy.name, outcome, basis)
     if outcome == "would_deny":
         _log.info("rate_limit_would_deny", policy=policy.name, basis=basis, retry_after=seconds(standing.wait))
 

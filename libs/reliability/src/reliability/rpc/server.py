@@ -15,7 +15,6 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from opentelemetry import metrics
 from opentelemetry.trace import SpanKind
 
 from reliability import idempotency, telemetry
@@ -29,6 +28,7 @@ from reliability.retry import PREVIOUS_ATTEMPTS, parse_attempts, previous_attemp
 from reliability.rpc.client import IDEMPOTENCY_KEY
 from reliability.rpc.status import DETAILS, pushback, to_status
 from reliability.rpc.tls import Tls
+from reliability.timing import Timing
 
 __all__ = ["EVERYBODY", "REPLAYED", "Edge", "build_server"]
 
@@ -46,9 +46,7 @@ _OPTIONS = (
 _OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 _log = get_logger(__name__)
-_duration = metrics.get_meter("reliability").create_histogram(
-    "rpc.server.call.duration", unit="s", description="Duration of RPCs"
-)
+_duration = Timing("rpc.server.call.duration", "Duration of RPCs", ["rpc.method", "rpc.response.status_code"])
 
 Behaviour = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
@@ -172,9 +170,7 @@ def _guard(behaviour: Any, method: str, callers: frozenset[str] | None, bulkhead
                 code, details = to_status(problem)
                 await context.abort(code, problem.detail[:_SHORT], ((DETAILS, details), *pushback(problem)))
             finally:
-                _duration.record(
-                    time.perf_counter() - started, {"rpc.method": name, "rpc.response.status_code": code.name}
-                )
+                _duration.record(time.perf_counter() - started, name, code.name)
 
     return guarded
 
