@@ -232,6 +232,19 @@ async def test_a_cancelled_operation_gives_the_key_back_however_often_it_is_canc
     assert await held(cache) is None
 
 
+async def test_whoever_is_cancelled_before_redis_answered_leaves_no_key_behind(distant_cache: DistantCache) -> None:
+    """It was set, nobody heard of it and nothing ran under it: the next click is no second one."""
+    assert await click(distant_cache.cache, "warm")
+    distant_cache.proxy.hang(b"dedup:send")
+    clicking = asyncio.create_task(click(distant_cache.cache))
+    await distant_cache.proxy.seen(b"dedup:send", 2)
+    clicking.cancel()
+    distant_cache.proxy.forward()
+    with pytest.raises(asyncio.CancelledError):
+        await clicking
+    assert await held(distant_cache.near) is None
+
+
 async def test_a_failure_because_time_is_up_gives_the_key_back(cache: Cache) -> None:
     """The request's deadline has passed; the key must not wait for its minute."""
     with deadline.deadline_scope(0.05), pytest.raises(TimeoutError):

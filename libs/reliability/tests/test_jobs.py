@@ -1,7 +1,7 @@
 """Jobs: committed with their cause, run until done, owned by one worker at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -28,9 +28,22 @@ async def make_due(database: Database) -> None:
         await connection.execute("UPDATE jobs SET run_at = now() WHERE state = 'queued'")
 
 
-async def expire_leases(database: Database) -> None:
+async def expire_leases(database: Database, seconds: int = 1) -> None:
     async with database.connection() as connection:
-        await connection.execute("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+        await connection.execute(
+            "UPDATE jobs SET lease_until = now() - $1 * interval '1 second' WHERE state = 'running'", seconds
+        )
+
+
+async def nothing(_job: Job) -> None:
+    """A handler that is done at once."""
+
+
+def working(database: Database, kind: str = "work", call: Callable[[Job], Awaitable[None]] = nothing) -> Worker:
+    """A worker that knows one kind."""
+    worker = Worker(database)
+    worker.handle(kind, call)
+    return worker
 
 
 async def test_a_rolled_back_transaction_takes_its_job_along(database: Database) -> None:
@@ -63,9 +76,60 @@ async def test_a_crash_counts_as_an_attempt_and_the_last_one_parks(database: Dat
         async with database.transaction() as connection:
             assert len(await queue.claim(connection, ["work"], 10, 30.0)) == 1
         await expire_leases(database)
-        await Worker(database)._recover()
+        await working(database)._recover()
     (row,) = await rows(database)
     assert (row["state"], row["attempt"]) == ("parked", 3)
+
+
+async def test_a_dead_letter_is_buried_by_a_worker_that_knows_its_hook(database: Database) -> None:
+    """While a version is rolled out some do not; of a kind that none knows it is buried without one, an hour later."""
+    told: list[str] = []
+
+    async def parked(_connection: Connection, job: Job, _reason: str) -> None:
+        told.append(job.kind)
+
+    worker, older = Worker(database), working(database, "older")
+    worker.handle("work", lambda _job: asyncio.sleep(0), parked=parked)
+    for kind in ("work", "forgotten"):
+        await put(database, kind, max_attempts=1)
+    async with database.transaction() as connection:
+        assert len(await queue.claim(connection, ["work", "forgotten"], 10, 30.0)) == 2
+    await expire_leases(database)
+    await older._recover()
+    assert [row["state"] for row in await rows(database)] == ["running", "running"]
+    await worker._recover()
+    assert [row["state"] for row in await rows(database)] == ["parked", "running"]
+    await expire_leases(database, seconds=3601)
+    await older._recover()
+    assert [row["state"] for row in await rows(database)] == ["parked", "parked"]
+    assert told == ["work"]
+
+
+async def test_a_handler_in_its_last_transaction_costs_no_other_job_its_lease(database: Database) -> None:
+    """It has completed its job and not committed yet: the heartbeat does not stand in line behind it."""
+    completed, leave = asyncio.Event(), asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        if job.attempt == job.max_attempts:
+            async with database.transaction() as connection:
+                await job.complete(connection)
+                completed.set()
+                await leave.wait()
+        await leave.wait()
+
+    worker = working(database, call=handle)
+    await put(database, max_attempts=1)
+    await put(database)
+    running = asyncio.create_task(worker.run_until_idle())
+    await completed.wait()
+    completing, other = await rows(database)
+    await worker._heartbeat()
+    renewed = await rows(database)
+    assert renewed[0]["lease_until"] == completing["lease_until"]
+    assert renewed[1]["lease_until"] > other["lease_until"]  # type: ignore[operator]
+    leave.set()
+    await running
+    assert [row["state"] for row in await rows(database)] == ["done", "done"]
 
 
 async def test_a_stale_worker_cannot_complete_what_another_one_owns(database: Database) -> None:
@@ -75,7 +139,7 @@ async def test_a_stale_worker_cannot_complete_what_another_one_owns(database: Da
         (stale,) = await queue.claim(connection, ["work"], 1, 30.0)
     await expire_leases(database)
     async with database.transaction() as connection:
-        await queue.recover(connection)
+        await queue.recover(connection, ["work"])
         (owner,) = await queue.claim(connection, ["work"], 1, 30.0)
         await connection.execute("CREATE TABLE effects (n int)")
     with pytest.raises(LeaseLost):

@@ -4,6 +4,7 @@ This is the fast guard. It may be lost with Redis; a unique constraint in the ow
 Needs Redis 7 or any Valkey: `SET` with both NX and GET.
 """
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
@@ -54,7 +55,11 @@ class Claim:
         self.had_effect = True
 
     async def __aenter__(self) -> Self:
-        outcome = await self._take()
+        try:
+            outcome = await self._take()
+        except asyncio.CancelledError:  # what was sent may arrive all the same, and nobody would give it back
+            await uninterrupted(self._release())
+            raise
         _outcomes.add(self._operation, outcome)
         if outcome == "blocked":
             left = await self._left()

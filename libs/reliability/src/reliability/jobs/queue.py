@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -33,6 +33,7 @@ DEFAULT_MAX_ATTEMPTS = 10
 """Attempts of a job, the first included."""
 LOST = "the worker that held it died or hung"
 """The error of an attempt that nobody ended."""
+_ORPHAN_SECONDS: Final = 3600.0
 
 _ENQUEUE = """
 INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
@@ -58,10 +59,13 @@ UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now(), last_error
                  FOR UPDATE SKIP LOCKED)
 """
 
+# Whoever knows the kind has the hook that must run when it parks; while a new version is rolled out, the old workers
+# do not. Of a kind that nobody knows any more the hook has gone too.
 _EXHAUSTED = """
 SELECT id, kind, payload, attempt, max_attempts, fence, correlation_id, trace,
        extract(epoch FROM now() - created_at)::float8 AS age
-  FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt >= max_attempts ORDER BY id LIMIT 100
+  FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt >= max_attempts
+   AND (kind = ANY($1::text[]) OR lease_until < now() - $2 * interval '1 second') ORDER BY id LIMIT 100
 """
 
 # The running one is looked for on both sides: ids are handed out before commits, and a redriven job has an old
@@ -86,11 +90,17 @@ RETURNING jobs.id, kind, payload, attempt, max_attempts, fence, correlation_id, 
           extract(epoch FROM now() - created_at)::float8 AS age
 """
 
+# A handler that completes its job holds the row until it commits: waiting for that would cost the other jobs their
+# lease. Such a row is ours, and has no need of a renewal.
 _HEARTBEAT = """
-UPDATE jobs SET lease_until = now() + $3 * interval '1 second'
-  FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence)
- WHERE jobs.id = held.id AND jobs.fence = held.fence AND state = 'running'
-RETURNING jobs.id, jobs.fence
+WITH ours AS (
+    SELECT id, fence FROM jobs JOIN unnest($1::bigint[], $2::bigint[]) AS held (id, fence) USING (id, fence)
+     WHERE state = 'running'),
+free AS (
+    SELECT id FROM jobs WHERE (id, fence) IN (SELECT id, fence FROM ours) AND state = 'running' FOR UPDATE SKIP LOCKED),
+renewed AS (
+    UPDATE jobs SET lease_until = now() + $3 * interval '1 second' FROM free WHERE jobs.id = free.id)
+SELECT id, fence FROM ours
 """
 
 _COMPLETE = """
@@ -269,10 +279,13 @@ async def claim(connection: Connection, kinds: Sequence[str], limit: int, lease:
     return [_job(row) for row in await connection.fetch(_CLAIM, kinds, limit, lease)]
 
 
-async def recover(connection: Connection) -> list[Job]:
-    """Queues jobs whose lease ran out; returns those that died on their last attempt, for `park_lost`."""
+async def recover(connection: Connection, kinds: Sequence[str]) -> list[Job]:
+    """Queues jobs whose lease ran out; returns those that died on their last attempt, for `park_lost`.
+
+    Of these only the `kinds`, and others when nobody has parked them for an hour.
+    """
     await connection.execute(_RECOVER, LOST)
-    return [_job(row) for row in await connection.fetch(_EXHAUSTED)]
+    return [_job(row) for row in await connection.fetch(_EXHAUSTED, kinds, _ORPHAN_SECONDS)]
 
 
 async def park_lost(connection: Connection, job: Job) -> bool:

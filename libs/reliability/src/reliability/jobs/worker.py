@@ -323,7 +323,7 @@ class Worker:
 
     async def _recover(self) -> None:
         async with self._database.transaction("recover leases") as connection:
-            dead = await queue.recover(connection)
+            dead = await queue.recover(connection, list(self._handlers))
         for job in dead:  # each by itself: a hook that fails must not hold up the others
             await self._guard("park lost job", functools.partial(self._bury, job), default=None)
         self._wake.set()
