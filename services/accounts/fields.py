@@ -6,7 +6,7 @@ from typing import Annotated
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
-__all__ = ["Email", "Line", "Password", "email_of"]
+__all__ = ["Email", "Line", "Password", "email_of", "known_as"]
 
 _LONGEST_EMAIL = 254
 
@@ -34,6 +34,15 @@ def email_of(value: str) -> str | None:
         return _check_email(value) if len(value) <= _LONGEST_EMAIL else None
     except ValueError:
         return None
+
+
+def known_as(typed: str) -> str:
+    """An address as it is counted and looked up, the same for every way to write it.
+
+    What the database takes for the same must be one subject to a limit: there, the lower case of a dotted capital I
+    is a plain i, and here it is not. Our addresses are all ASCII; what cannot become one is nobody's.
+    """
+    return (email_of(typed) or typed.strip()).lower()
 
 
 Email = Annotated[str, Field(min_length=3, max_length=_LONGEST_EMAIL), AfterValidator(_check_email)]

@@ -375,6 +375,38 @@ async def test_forged_headers_are_stripped(gateway: Gateway) -> None:
     assert not [name for name in answer.headers if name.startswith("x-envoy")]
 
 
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ({}, []),
+        ({"Via": "1.1 proxy", "X-Forged": "forwarded", "X-Claimed-Forwarded": "1"}, []),
+        ({"X-Forwarded-For": "203.0.113.9"}, ["x-forwarded-for"]),
+        (
+            {"X-Forwarded-For": "-", "Forwarded": "for=_x", "X-Real-IP": "::1", "X-Client-Address": "10.0.0.1"},
+            ["x-forwarded-for,forwarded,x-real-ip,x-client-address"],
+        ),
+    ],
+    ids=["nothing", "what only the gateway says", "one", "all"],
+)
+async def test_whoever_says_where_they_come_from_is_noted(
+    gateway: Gateway, said: dict[str, str], noted: list[str]
+) -> None:
+    """The service is told which headers were taken off, and so is the log; of what was in them, nothing."""
+    correlation = os.urandom(8).hex()
+    for path in ("/api/cart", "/nowhere"):
+        await gateway.client.get(path, headers={**said, "X-Correlation-ID": correlation})
+    (request,) = gateway.upstreams["orders"].requests
+    assert request.values("x-forged") == noted
+    assert not [name for name, _ in request.headers if name.startswith("x-claimed")]
+
+    async def written() -> bool:
+        return gateway.log.read_text().count(correlation) == 2
+
+    await eventually(written)
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if correlation in line]
+    assert [line["forged"] for line in lines] == (noted or [None]) * 2
+
+
 async def test_the_body_limit_is_one_mebibyte(gateway: Gateway) -> None:
     """1048576 bytes pass, one more is 413 and no service hears of it; with a length and in chunks."""
 

@@ -104,6 +104,8 @@ async def test_a_token_without_the_scope_is_not_used_up(gate: Gate) -> None:
 BAD: dict[str, Callable[[Gate], str]] = {
     "nonsense": lambda _gate: "not.a.token",
     "empty": lambda _gate: "",
+    "a header the library does not foresee": lambda _gate: "eyJhbGciOiJFZDI1NTE5IiwiY3JpdCI6MX0.e30.AA",
+    "an id that is no text": lambda gate: gate.signed(gate.key, "Ed25519", jti=7),
     "expired": lambda gate: gate.token(now=time.time() - 400),
     "from the future": lambda gate: gate.token(now=time.time() + 400),
     "lives too long": lambda gate: gate.token(lifetime=301),

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from reliability.asgi import SECURITY_HEADERS, Access, Answer, Call, Endpoint, Perimeter
+from reliability.asgi import SECURITY_HEADERS, Access, Answer, Call, Endpoint, Perimeter, middleware
 from reliability.context import Principal
 from reliability.health import Readiness
 from reliability.runtime import Application
@@ -129,3 +131,23 @@ async def test_a_page_brings_a_policy_of_its_own() -> None:
         told = (await client.get("/")).headers
     assert told.get_list("content-security-policy") == ["default-src 'self'"]
     assert "strict-transport-security" not in told
+
+
+async def test_whoever_says_where_they_come_from_is_counted(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the names the gateway noted and no others; a line has the address that counts; the answer is the same."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("test")
+    monkeypatch.setattr(middleware, "_forged", meter.create_counter("forged"))
+    for noted in (None, "", "x-made-up", "forwarded", "x-forwarded-for,forwarded"):
+        headers = {"X-Client-Address": "203.0.113.9", **({} if noted is None else {"X-Forged": noted})}
+        assert (await http.get("/public", headers=headers)).status_code == 200
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    counted = {str((point.attributes or {})["header"]): getattr(point, "value", 0) for point in points}
+    assert counted == {"forwarded": 2, "x-forwarded-for": 1}
+    lines = [line for line in capsys.readouterr().out.splitlines() if "suspected_abuse" in line]
+    assert len(lines) == 2
+    assert all("forged_headers" in line and "203.0.113.9" in line for line in lines)

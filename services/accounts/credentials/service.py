@@ -25,6 +25,7 @@ from services.accounts.mail_tokens import repository as tokens
 from services.accounts.mail_tokens.domain import Links, MailToken, Purpose
 from services.accounts.mail_tokens.service import SEND_LINK, locked, queue_link
 from services.accounts.passwords import Passwords
+from services.accounts.profile import repository as profiles
 from services.accounts.session.domain import EndReason
 from services.accounts.session.limits import Guard, client_key
 from services.accounts.session.service import end_sessions
@@ -165,6 +166,8 @@ class CredentialService:
         self, connection: Connection, account: Account, hashed: str, *, proven: bool = False, but: str | None = None
     ) -> None:
         await repository.set_password(connection, account.id, hashed, proven=proven)
+        if proven and not account.email_verified:
+            await profiles.hand_over(connection, account.id)
         await end_sessions(connection, account.id, EndReason.PASSWORD, but=but)
         if account.kind is Kind.CUSTOMER and proven and not account.email_verified:
             await announce(connection, [account.id])
@@ -176,7 +179,8 @@ class CredentialService:
         if not await repository.verify(connection, account.id, link.password_hash):
             return
         if link.password_hash is not None and link.password_hash != account.password_hash:
-            # Somebody else had signed up with this address first; what they were given is over.
+            # Somebody else had signed up with this address first; what they were given and left behind is over.
+            await profiles.hand_over(connection, account.id)
             await end_sessions(connection, account.id, EndReason.PASSWORD)
         await announce(connection, [account.id])
 

@@ -15,6 +15,7 @@ from joserfc.jwk import KeySet
 from reliability.errors import Unavailable
 from reliability.http import HttpClient
 from reliability.logging import get_logger
+from reliability.tokens import signed
 from services.accounts.oauth.domain import Attempt, Identity
 from services.accounts.oauth.errors import SignInFailed
 from services.accounts.oauth.schemas import OauthProvider
@@ -100,10 +101,10 @@ class Provider:
     async def _claims(self, token: str, nonce: str, access_token: object) -> Mapping[str, Any]:
         try:
             try:
-                decoded = jwt.decode(token, await self._key_set(), algorithms=_ALGORITHMS)
+                decoded = signed(token, await self._key_set(), _ALGORITHMS)
             except (JoseError, ValueError):
                 # Perhaps signed with a key that is newer than our copy.
-                decoded = jwt.decode(token, await self._key_set(refresh=True), algorithms=_ALGORITHMS)
+                decoded = signed(token, await self._key_set(refresh=True), _ALGORITHMS)
             claims: Mapping[str, Any] = self._validated(decoded, nonce, access_token)
         except (JoseError, ValueError) as error:
             _log.warning("id_token_refused", provider=self.name, error=type(error).__name__)

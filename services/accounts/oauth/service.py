@@ -25,6 +25,7 @@ from services.accounts.oauth.domain import LIFETIME, Attempt, Identity
 from services.accounts.oauth.errors import EmailNotVerified, NoSuchProvider, SignInFailed, SignInRefused
 from services.accounts.oauth.provider import Provider
 from services.accounts.oauth.schemas import CallbackQuery
+from services.accounts.profile import repository as profiles
 from services.accounts.sealing import Sealer
 from services.accounts.session.domain import Device, EndReason
 from services.accounts.session.errors import TotpRequired
@@ -124,6 +125,7 @@ class OauthService:
         if not account.email_verified:
             # Somebody signed up with this address and never proved it: what they chose and were given is over.
             await repository.take_over(connection, account.id)
+            await profiles.hand_over(connection, account.id)
             await links.void(connection, account.id, Purpose.VERIFY_EMAIL, Purpose.RESET_PASSWORD)
             await end_sessions(connection, account.id, EndReason.PASSWORD)
             await announce(connection, [account.id])

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from reliability.postgres import Connection
 
-__all__ = ["change", "erase", "held"]
+__all__ = ["change", "erase", "hand_over", "held"]
 
 _CHANGE: Final = """
 UPDATE accounts SET name = coalesce($2, name), marketing_consent = coalesce($3, marketing_consent), changed_at = now()
@@ -23,6 +23,12 @@ _FORGET: Final = (
     "DELETE FROM identities WHERE account_id = $1",
     "DELETE FROM addresses WHERE account_id = $1",
     "DELETE FROM recovery_codes WHERE account_id = $1",
+)
+_HAND_OVER: Final = (
+    "UPDATE accounts SET totp_secret = NULL, totp_proposed = NULL WHERE id = $1",
+    "DELETE FROM recovery_codes WHERE account_id = $1",
+    "DELETE FROM addresses WHERE account_id = $1",
+    "UPDATE email_changes SET state = 'superseded' WHERE account_id = $1 AND state = 'asked'",
 )
 _HELD: Final = {
     "addresses": """
@@ -46,6 +52,15 @@ async def erase(connection: Connection, account_id: str) -> None:
     """Leaves a tombstone: the id that orders refer to, and nothing that says who it was."""
     await connection.execute(_ERASE, account_id)
     for statement in _FORGET:
+        await connection.execute(statement, account_id)
+
+
+async def hand_over(connection: Connection, account_id: str) -> None:
+    """Clears an account that nobody had proven for whoever has now.
+
+    A second factor that somebody planted would lock them out, an address would have their parcels.
+    """
+    for statement in _HAND_OVER:
         await connection.execute(statement, account_id)
 
 

@@ -88,4 +88,6 @@ class Guard:
             return
         if accounts >= _ROTATION:
             _suspected.add(1, {"kind": "rotating_accounts"})
-            _log.warning("suspected_abuse", kind="rotating_accounts", policy=policy.name, accounts=accounts)
+            _log.warning(
+                "suspected_abuse", kind="rotating_accounts", policy=policy.name, accounts=accounts, client=client
+            )

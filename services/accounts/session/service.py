@@ -13,6 +13,7 @@ from reliability.ids import is_id
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.rate_limit import REFRESH
+from services.accounts.fields import known_as
 from services.accounts.identity import repository as accounts
 from services.accounts.identity.domain import Account, Status
 from services.accounts.keys.service import SigningKeys
@@ -116,7 +117,7 @@ class SessionService:
         Raises `RateLimited` before any password is looked at, `InvalidCredentials` after the same work whether or
         not the address is known, and `TotpRequired`.
         """
-        email = email.strip()
+        email = known_as(email)
         limits = await self._guard.login(device.client, email)
         async with self._database.connection() as connection:
             account = await accounts.by_email(connection, email)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pyotp
 import pytest
 
 from services.accounts.passwords import Passwords
@@ -66,6 +67,41 @@ async def test_an_address_belongs_to_whoever_answers_its_mail(accounts: Accounts
     assert (await accounts.http.get("/api/auth/sessions", headers=stolen)).status_code == 401
     assert (await accounts.login(CUSTOMER, "the thief came here first")).status_code == 401
     assert (await accounts.login(CUSTOMER, CUSTOMER_PASSWORD)).status_code == 200
+
+
+async def left_behind(accounts: Accounts) -> None:
+    """Somebody who signed up with another's address leaves a second factor, a parcel address and a move behind."""
+    await accounts.sign_up(password="the thief came here first")
+    answer = await accounts.login(CUSTOMER, "the thief came here first", client="203.0.113.5")
+    accounts.http.cookies.clear()
+    header = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    factor = await post(accounts, "totp", {"password": "the thief came here first"}, **header)
+    code = pyotp.TOTP(factor.json()["secret"]).now()
+    assert (await post(accounts, "totp/confirm", {"totp": code}, **header)).status_code == 200
+    parcel = {"name": "T. Hief", "line1": "Den 1", "city": "Berlin", "postal_code": "10115", "country": "DE"}
+    assert (await accounts.http.post("/api/me/addresses", json=parcel, headers=header)).status_code == 201
+    assert (await accounts.http.patch("/api/me", json={"email": "t@hief.example"}, headers=header)).status_code == 200
+
+
+@pytest.mark.parametrize("by", ["verifying", "resetting"])
+async def test_nothing_planted_waits_for_whoever_proves_an_address(accounts: Accounts, by: str) -> None:
+    """A second factor of the thief's would lock its owner out, an address would have their parcels."""
+    await left_behind(accounts)
+    if by == "verifying":
+        await accounts.sign_up(client="192.0.2.8")
+        await accounts.work()
+        assert (await accounts.click("email_verification")).status_code == 204
+    else:
+        await post(accounts, "password/forgot", {"email": CUSTOMER})
+        await accounts.work()
+        body = {"token": accounts.token("password_reset"), "password": CUSTOMER_PASSWORD}
+        assert (await post(accounts, "password/reset", body)).status_code == 204
+    answer = await accounts.login(CUSTOMER, CUSTOMER_PASSWORD)
+    assert answer.status_code == 200, answer.text
+    header = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await accounts.http.get("/api/me/addresses", headers=header)).json()["items"] == []
+    assert (await accounts.http.get("/api/me", headers=header)).json()["pending_email"] is None
+    assert await accounts.value("SELECT count(*) FROM recovery_codes") == 0
 
 
 async def test_an_earlier_link_changes_no_password_of_a_proven_address(accounts: Accounts) -> None:

@@ -12,7 +12,7 @@ import pytest
 from reliability.tokens import ACCESS_COOKIE, TokenVerifier
 from reliability.wire import Command, Wire
 from services.accounts.passwords import Passwords
-from tests.integration.accounts.conftest import OWNER, PASSWORD, Accounts, MakeAccounts
+from tests.integration.accounts.conftest import CUSTOMER_PASSWORD, OWNER, PASSWORD, Accounts, MakeAccounts
 
 
 @pytest.fixture
@@ -122,6 +122,31 @@ async def test_the_sixth_attempt_on_an_account_is_refused_unseen(accounts: Accou
     assert 0 < int(answers[5].headers["retry-after"]) <= 900
     assert '"login-account";r=0;' in answers[5].headers["ratelimit"]
     assert len(verifications) == 5
+
+
+async def test_no_spelling_of_an_address_is_counted_for_itself(accounts: Accounts, verifications: list[bool]) -> None:
+    """PostgreSQL takes a dotted capital I and a Kelvin sign for i and k: no spelling finds the account uncounted."""
+    await accounts.customer("kim@kiosk.example")
+    spellings = ["Kim", "kIm", "K\u0130M", "k\u0130m", "\u212aim", "\u212a\u0130m", " kim", "kim"]
+    answers = [
+        await accounts.login(f"{name}@k\u0130osk.example", "wrong", f"203.0.113.{number}")
+        for number, name in enumerate(spellings * 2)
+    ]
+    answers += [
+        await accounts.login(f"{name}@kiosk.example", "wrong", f"203.0.114.{number}")
+        for number, name in enumerate(spellings * 2)
+    ]
+    assert {answer.status_code for answer in answers} == {401, 429}
+    # The customer signed in once; whoever goes through the spellings is looked at four times more.
+    assert verifications.count(True) == 5
+
+
+async def test_an_international_address_signs_in_as_it_was_typed(accounts: Accounts) -> None:
+    """Domains are kept in ASCII (RFC 5891): who signs up with another script's signs in with it."""
+    email = "ada@b\u00fccher.example"
+    assert (await accounts.sign_up(email)).status_code == 201
+    for typed in (email, email.upper(), "ada@xn--bcher-kva.example"):
+        assert (await accounts.login(typed, CUSTOMER_PASSWORD)).status_code == 200
 
 
 async def test_the_sixth_attempt_of_a_client_is_refused_whoever_it_claims_to_be(

@@ -1,6 +1,7 @@
 """The signing key: what it vouches for, and what it refuses to start with."""
 
 import base64
+import hmac
 import time
 from pathlib import Path
 
@@ -54,6 +55,46 @@ async def test_a_token_of_another_key_is_refused() -> None:
     """Somebody else's signature under our issuer's name opens nothing."""
     with pytest.raises(Unauthenticated):
         await verifier(generated()).verify(generated().access_token(WHO))
+
+
+def base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def hmac_of(keys: SigningKeys, token: str) -> str:
+    """The token signed with what is public, as if it were a shared secret."""
+    header = base64url(orjson.dumps({"alg": "HS256", "kid": keys.key_set()["keys"][0]["kid"]}))
+    said = f"{header}.{token.split('.')[1]}"
+    return f"{said}.{base64url(hmac.digest(keys.jwks().encode(), said.encode(), 'sha256'))}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]", b"null", b"1", b"\xff\xfe", b"{", b"[" * 5000, b'{"alg":1e999}', b'{"alg":"none"}', b'{"alg":null}',
+        b'{"alg":["Ed25519"]}', b'{"alg":"HS256"}', b'{"alg":"EdDSA"}', b'{"alg":"Ed25519"}',
+        b'{"alg":"Ed25519","kid":["a"]}', b'{"alg":"Ed25519","kid":{}}', b'{"alg":"Ed25519","kid":1}',
+        b'{"alg":"Ed25519","crit":1}', b'{"alg":"Ed25519","crit":[[]]}',
+        b'{"alg":"Ed25519","crit":["b64"],"b64":false}',
+        b'{"alg":"Ed25519","crit":{"a":1}}', b'{"alg":"Ed25519","jwk":{}}', b'{"alg":"Ed25519","jku":"http://[::1"}',
+        b'{"alg":"Ed25519","x5c":1}', b'{"alg":"Ed25519","zip":"DEF"}', b'{"alg":"dir","enc":"A128GCM"}',
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_whatever_a_header_holds_the_token_is_refused(header: bytes) -> None:
+    """Not an error of ours: whoever sends a header chooses what is in it."""
+    keys = generated()
+    _, claims, signature = keys.access_token(WHO).split(".")
+    for token in (f"{base64url(header)}.{claims}.{signature}", f"{base64url(header)}.{claims}.", base64url(header)):
+        with pytest.raises(Unauthenticated):
+            await verifier(keys).verify(token)
+
+
+async def test_what_is_public_signs_nothing() -> None:
+    """The published keys are no shared secret (RFC 8725, section 2.1)."""
+    keys = generated()
+    with pytest.raises(Unauthenticated):
+        await verifier(keys).verify(hmac_of(keys, keys.access_token(WHO)))
 
 
 def test_the_published_keys_hold_no_private_part(tmp_path: Path) -> None:

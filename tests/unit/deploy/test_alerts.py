@@ -72,6 +72,7 @@ def test_what_was_promised_to_be_watched_is() -> None:
         "PaymentsDrift",
         "WebhookParked",
         "RateLimitBypass",
+        "ForgedForwardingHeaders",
         "BreakerOpen",
         "PromiseBroken",
         "JobsWaitTooLong",

@@ -22,6 +22,7 @@ from reliability.context import Principal
 from reliability.errors import PermissionDenied, Unauthenticated
 from reliability.ids import new_id
 from reliability.logging import get_logger
+from reliability.tokens import signed
 
 if TYPE_CHECKING:
     from reliability.postgres import Database
@@ -114,7 +115,7 @@ class MachineVerifier:
         raise Unauthenticated(message, headers=_CHALLENGE)
 
     def _claims(self, token: str, issuer: TrustedIssuer) -> dict[str, Any]:
-        claims = jwt.decode(token, self._key_set(issuer.jwks_file), algorithms=_ALGORITHMS).claims
+        claims = signed(token, self._key_set(issuer.jwks_file), _ALGORITHMS).claims
         jwt.JWTClaimsRegistry(
             now=lambda: int(self._now()),
             leeway=_LEEWAY,
@@ -127,7 +128,7 @@ class MachineVerifier:
         ).validate(claims)
         if claims["exp"] - claims["iat"] > issuer.max_seconds:
             raise ValueError("a token that lives too long")
-        if len(claims["jti"]) > _LONGEST_ID or "\0" in claims["jti"]:
+        if not isinstance(claims["jti"], str) or len(claims["jti"]) > _LONGEST_ID or "\0" in claims["jti"]:
             raise ValueError("a token whose id cannot be kept")
         return claims
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -13,7 +13,7 @@ from joserfc.jwk import KeySet
 from reliability.context import Principal
 from reliability.errors import Problem, Unauthenticated
 
-__all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "Revoked", "TokenVerifier"]
+__all__ = ["ACCESS_COOKIE", "ALGORITHM", "AUDIENCE", "ISSUER", "Revoked", "TokenVerifier", "signed"]
 
 ISSUER = "holdfast"
 """`iss` of an access token."""
@@ -25,6 +25,17 @@ ACCESS_COOKIE = "holdfast_access"
 """The cookie a browser brings its access token in."""
 _REFETCH_SECONDS = 10.0
 _LEEWAY = 5
+
+
+def signed(token: str, keys: KeySet, algorithms: Iterable[str]) -> jwt.Token:
+    """The token, when one of `keys` has signed it. Raises `ValueError` for everything else.
+
+    What stands in a header is up to whoever sends it, and the library has errors of other kinds for some of it.
+    """
+    try:
+        return jwt.decode(token, keys, algorithms=list(algorithms))
+    except Exception as error:
+        raise ValueError("not a token that one of these keys has signed") from error
 
 
 class Revoked(Protocol):
@@ -75,7 +86,7 @@ class TokenVerifier:
         )
 
     def _claims(self, token: str, keys: KeySet) -> dict[str, Any]:
-        decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
+        decoded = signed(token, keys, [ALGORITHM])
         registry = jwt.JWTClaimsRegistry(
             now=lambda: int(self._now()),
             leeway=_LEEWAY,

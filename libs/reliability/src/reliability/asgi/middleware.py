@@ -47,6 +47,11 @@ _duration = Timing(
     "Duration of HTTP server requests",
     ["http.request.method", "http.route", "http.response.status_code"],
 )
+_forged = metrics.get_meter("reliability").create_counter(
+    "reliability.http.forged_headers", description="Headers of clients about where they come from, by name"
+)
+# What a client could say of where it comes from; the gateway takes it off and tells us that it was there.
+_CLAIMS = {"x-forwarded-for", "forwarded", "x-real-ip", "x-client-address"}
 _CLIENT_GONE = 499  # no answer anybody sees; what nginx logs for it
 _WEBHOOK = "/webhook"
 _INTERNAL = ("/livez", "/readyz", "/metrics", "/v1/traces")
@@ -118,6 +123,7 @@ class Edge:
                 scope["method"], SpanKind.SERVER, parent=headers, http_request_method=scope["method"]
             ) as span,
         ):
+            _notice(headers.get("x-forged"))
             if self._cross is not None:
                 send = self._cross.telling(scope, send)
             await _Exchange(self._shed, scope, receive, send, span, https=self._https).run()
@@ -142,6 +148,15 @@ class Edge:
 def _earlier(headers: dict[str, str]) -> int:
     """The attempts before this one; `x-attempt` counts from 1, and the gateway takes it from everybody outside."""
     return max(0, parse_attempts(headers.get("x-attempt")) - 1)
+
+
+def _notice(forged: str | None) -> None:
+    """Counts what a client said of its address. It changes nothing, but who says it wants to be somebody else."""
+    names = _CLAIMS.intersection(forged.split(",")) if forged else ()
+    for name in names:
+        _forged.add(1, {"header": name})
+    if names:
+        _log.warning("suspected_abuse", kind="forged_headers", headers=sorted(names), client=client_address.get())
 
 
 class _Exchange:
