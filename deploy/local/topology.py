@@ -148,6 +148,8 @@ class Site:
             )
             ready = http_ok(port, "/livez")
             yield Process("stripe-sandbox", command, ready, Stage.OUTSIDE, (port,), alive=http_lives(port))
+            known = {"STRIPE_API_BASE": self._url("stripe-sandbox"), "STRIPE_API_KEY": self.secrets.stripe_api_key}
+            yield Job("seed stripe-sandbox", self._python("sandbox.stripe.seed", **known), ("stripe-sandbox",))
         if self.external.mail_url is None:
             port, smtp = self.ports.of("mailbox"), self.ports.of("mailbox SMTP")
             command = self._python(

@@ -130,6 +130,7 @@ class OrderRefund(_Request):
 
     order_id: UUID
     refunded: Amount
+    known: int = Field(ge=1)
 
 
 class AudienceFilter(_Request):

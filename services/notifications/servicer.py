@@ -105,7 +105,7 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
     async def RecordOrderRefunded(
         self, request: pb.RecordOrderRefundedRequest, context: Context
     ) -> pb.RecordOrderRefundedResponse:
-        fields = {"order_id": request.order_id, "refunded": _money(request.refunded)}
+        fields = {"order_id": request.order_id, "refunded": _money(request.refunded), "known": request.refunds_known}
         await self._contacts.record_refund(checked(OrderRefund, fields))
         return pb.RecordOrderRefundedResponse()
 

@@ -31,6 +31,8 @@ from services.orders.appointment.reminders import ReminderService
 from services.orders.appointment.routes import AppointmentRoutes
 from services.orders.appointment.service import AppointmentService
 from services.orders.appointment.servicer import AppointmentDeskServicer
+from services.orders.audience import jobs as audience_jobs
+from services.orders.audience.service import AudienceService
 from services.orders.cart import jobs as cart_jobs
 from services.orders.cart.abandoned import AbandonedCartService
 from services.orders.cart.cookie import Signer
@@ -77,6 +79,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     )
     fulfilment = FulfilmentService(database, notifications)
     jobs.register(runtime.worker, order_service, cancellation, refunds, fulfilment)
+    audience_jobs.register(runtime.worker, AudienceService(database, notifications))
     cart_jobs.register(runtime.worker, AbandonedCartService(database, notifications, settings.public_url))
     appointment_jobs.register(runtime.worker, ReminderService(database, notifications))
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))

@@ -32,6 +32,7 @@ class Catalog:
                 variant.price.currency,
                 variant.available,
                 variant.category,
+                variant.product_id,
             )
             for variant in answer.variants
         }

@@ -11,7 +11,6 @@ from services.payments_webhooks.webhook.service import PROCESS_EVENT, WebhookSer
 __all__ = ["register"]
 
 _RECONCILE_EVERY: Final = 300.0
-_PURGE_EVERY: Final = 3600.0
 
 
 def register(
@@ -29,4 +28,3 @@ def register(
     worker.handle(SEND_NOTICE, notices.send)
     worker.handle(RECONCILE, reconciler.requested, timeout=_RECONCILE_EVERY)
     worker.every(_RECONCILE_EVERY, "reconcile_payments", reconciler.run)
-    worker.every(_PURGE_EVERY, "purge_webhooks", webhooks.purge)

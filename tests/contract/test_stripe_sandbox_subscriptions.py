@@ -1,5 +1,6 @@
 """Subscriptions as Stripe has them: charged at once, renewed by the clock, past due when refused, ended when told."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,9 @@ import pytest
 import stripe
 
 from sandbox.stripe.periods import end_after
+from sandbox.stripe.seed import PLANS, seed
 from tests.contract.stripe_sandbox_fixtures import (  # noqa: F401
+    API_KEY,
     Sandbox,
     receiver_fixture,
     receiver_url_fixture,
@@ -255,3 +258,14 @@ async def test_what_stripe_refuses(sandbox: Sandbox) -> None:
 def test_periods_are_counted_from_the_anchor(interval: str, count: int, expected: datetime) -> None:
     """A month ends on its last day when it is too short for the anchor's."""
     assert end_after(START, interval, count, START) == int(expected.timestamp())
+
+
+async def test_plans_are_seeded_once(sandbox: Sandbox) -> None:
+    """Also when a seeder died between a product and its price."""
+    await sandbox.api.v1.products.create_async({"id": PLANS[0].product, "name": "half done"})
+    assert [await asyncio.to_thread(seed, sandbox.url, API_KEY) for _ in range(2)] == [len(PLANS), 0]
+    keys = [plan.lookup_key for plan in PLANS]
+    prices = await sandbox.api.v1.prices.list_async({"lookup_keys": keys, "type": "recurring"})
+    assert {price.lookup_key: price.unit_amount for price in prices.data} == {
+        plan.lookup_key: plan.amount for plan in PLANS
+    }

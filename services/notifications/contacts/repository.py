@@ -50,15 +50,17 @@ INSERT INTO suppressions AS known (address, reason) VALUES (lower($1), $2)
     ON CONFLICT (address) DO UPDATE SET reason = 'bounced' WHERE excluded.reason = 'bounced'
 """
 _PAID = """
-INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at)
+SELECT $1, $2::text, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM erased_customers WHERE id::text = $2)
     ON CONFLICT (order_id) DO UPDATE
        SET buyer = excluded.buyer, total = excluded.total, currency = excluded.currency,
            product_ids = excluded.product_ids, paid_at = excluded.paid_at
      WHERE known.buyer IS NULL
 """
 _REFUNDED = """
-INSERT INTO purchases AS known (order_id, refunded) VALUES ($1, $2)
-    ON CONFLICT (order_id) DO UPDATE SET refunded = greatest(known.refunded, excluded.refunded)
+INSERT INTO purchases AS known (order_id, refunded, refunds_known) VALUES ($1, $2, $3)
+    ON CONFLICT (order_id) DO UPDATE SET refunded = excluded.refunded, refunds_known = excluded.refunds_known
+     WHERE known.refunds_known < excluded.refunds_known
 """
 _ERASE_CUSTOMER = """
 WITH gone AS (INSERT INTO erased_customers (id) VALUES ($1) ON CONFLICT DO NOTHING),
@@ -105,7 +107,7 @@ async def record_paid(connection: Connection, paid: OrderPaid) -> None:
 
 async def record_refund(connection: Connection, refund: OrderRefund) -> None:
     """Remembers how much of an order went back; figures may overtake one another."""
-    await connection.execute(_REFUNDED, refund.order_id, refund.refunded.amount)
+    await connection.execute(_REFUNDED, refund.order_id, refund.refunded.amount, refund.known)
 
 
 async def consents(connection: Connection, address: str, topic: Topic) -> bool:

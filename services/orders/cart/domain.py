@@ -68,6 +68,7 @@ class CatalogEntry:
     currency: str
     available: int
     category: str = ""
+    product_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

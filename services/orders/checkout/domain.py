@@ -74,6 +74,7 @@ def price(cart: Cart, details: Details, entries: dict[str, CatalogEntry], now: d
             item.unit_price,
             entries[item.variant_id].category,
             discount,
+            product_id=entries[item.variant_id].product_id,
         )
         for item, discount in zip(cart.items, cart.discounts(now), strict=True)
     )

@@ -95,6 +95,7 @@ class OrderLine:
     category: str = ""
     discount: int = 0
     tax: int = 0
+    product_id: str | None = None
 
     @property
     def line_total(self) -> int:

@@ -50,12 +50,12 @@ WITH placed AS (
     RETURNING id),
 line AS (
     INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category,
-                             discount, tax)
+                             discount, tax, product_id)
     SELECT placed.id, l.variant_id, l.sku, l.title, l.quantity, l.unit_price, l.quantity * l.unit_price, l.category,
-           l.discount, l.tax
+           l.discount, l.tax, l.product_id
       FROM placed, unnest($17::uuid[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[],
-                          $23::bigint[], $24::bigint[])
-           AS l (variant_id, sku, title, quantity, unit_price, category, discount, tax)),
+                          $23::bigint[], $24::bigint[], $25::uuid[])
+           AS l (variant_id, sku, title, quantity, unit_price, category, discount, tax, product_id)),
 event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed)
@@ -172,6 +172,7 @@ async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
             [line.category for line in order.lines],
             [line.discount for line in order.lines],
             [line.tax for line in order.lines],
+            [line.product_id for line in order.lines],
         )
     )
 

@@ -5,10 +5,11 @@ from datetime import datetime
 from reliability import jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
-from reliability.jobs import Job
+from reliability.jobs import Job, NewJob
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
+from services.orders.audience.jobs import tell_paid
 from services.orders.cart import repository as carts
 from services.orders.catalog import Catalog
 from services.orders.errors import AmountMismatch
@@ -58,7 +59,8 @@ class OrderService:
         if outcome is PaymentOutcome.APPLIED:
             await repository.mark_paid(connection, order.id)
             await carts.close(connection, order.cart_id)
-            await jobs.enqueue(connection, "commit_stock", {"order_id": order.id}, unique_key=order.id)
+            commit = NewJob("commit_stock", {"order_id": order.id}, unique_key=order.id)
+            await jobs.enqueue_many(connection, [commit, tell_paid(order.id)])
         else:
             reason = "a payment came that the order cannot use"
             await repository.note(connection, order.id, order.status, reason, Actor.PAYMENTS)

@@ -6,10 +6,11 @@ from typing import TypeVar
 from reliability import audit, idempotency, jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
-from reliability.jobs import Job
+from reliability.jobs import Job, NewJob
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
+from services.orders.audience.jobs import tell_refunded
 from services.orders.errors import OrderNotPaid, RefundExceedsCharge
 from services.orders.notifications import Notifications
 from services.orders.order import repository as orders
@@ -111,7 +112,8 @@ class RefundService:
                     "currency": refund.currency,
                     "reason": await _why(connection, refund),
                 }
-                await jobs.enqueue(connection, "send_refund_notice", payload, unique_key=refund.refund_id)
+                notice = NewJob("send_refund_notice", payload, unique_key=refund.refund_id)
+                await jobs.enqueue_many(connection, [notice, tell_refunded(order.id, refund.refund_id)])
 
     async def record_failed(self, refund: NewRefund, reason: str) -> None:
         """Takes back what `record` booked, once per refund, also before it did. Raises `NotFound`."""
@@ -121,6 +123,7 @@ class RefundService:
                 await _settle_request(connection, refund, RequestState.FAILED, reason or "failed")
                 says = f"{_says(refund, 'could not be sent back')}: {reason}"
                 await repository.settle(connection, order.id, order.status, says)
+                await jobs.enqueue_many(connection, [tell_refunded(order.id, f"{refund.refund_id}:failed")])
                 _log.error("refund_failed", order_id=order.id, refund_id=refund.refund_id, reason=reason)
 
     async def send_notice(self, job: Job) -> None:

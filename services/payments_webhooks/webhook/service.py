@@ -5,16 +5,15 @@ which may run again after a crash and finds its work done.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from opentelemetry import metrics
 
-from reliability import audit, idempotency, inbox
+from reliability import audit, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.inbox import Received
-from reliability.jobs import Job, Run
+from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
@@ -107,13 +106,3 @@ class WebhookService:
                 raise EventInProgress(f"Event {inbox_id} is being handled.")
             await audit.record(connection, staff_id, "webhook.replayed", event.event_id, type=event.event_type)
         return event
-
-    async def purge(self, _scheduled_for: datetime) -> Run:
-        """Deletes events and idempotency keys past retention, a batch at a time."""
-        processed = 0
-        while True:
-            async with self._database.transaction("purge") as connection:
-                deleted = await inbox.purge(connection) + await idempotency.purge(connection)
-            processed += deleted
-            if not deleted:
-                return Run(processed)

@@ -90,8 +90,7 @@ async def test_what_is_no_dead_letter_is_not_found(admin: Admin) -> None:
 async def working(admin: Admin) -> AsyncIterator[Worker]:
     """Everybody's workers run; nobody's own purge is due."""
     for part in parts(admin).values():
-        for schedule in (PURGE, "purge_webhooks"):
-            await part.execute(LATER, schedule)
+        await part.execute(LATER, PURGE)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(part.runtime.worker.run(stop)) for part in parts(admin).values()]
     yield admin.runtime.worker

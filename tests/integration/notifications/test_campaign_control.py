@@ -221,7 +221,9 @@ async def test_filters_decide_who_is_frozen(office: Office, audience: pb.Audienc
     await paid(office, 1, 2, 4000, "bowl")
     await paid(office, 2, 3, 9000, "kibble")
     await office.stub.RecordOrderRefunded(
-        pb.RecordOrderRefundedRequest(order_id=str(UUID(int=3)), refunded=Money(amount=8000, currency="USD"))
+        pb.RecordOrderRefundedRequest(
+            order_id=str(UUID(int=3)), refunded=Money(amount=8000, currency="USD"), refunds_known=1
+        )
     )
     await paid(office, 3, 4, 6000, "harness", days=60)
     draft = pb.CreateCampaignRequest(name="n", subject="s", html="<p>x</p>", audience=audience, staff_id="staff-1")
@@ -253,11 +255,36 @@ async def test_a_refund_may_be_heard_of_before_its_order(office: Office) -> None
     """Events overtake one another: the sum is right in the end."""
     await office.customers(1)
     await office.stub.RecordOrderRefunded(
-        pb.RecordOrderRefundedRequest(order_id=str(UUID(int=1)), refunded=Money(amount=900, currency="USD"))
+        pb.RecordOrderRefundedRequest(
+            order_id=str(UUID(int=1)), refunded=Money(amount=900, currency="USD"), refunds_known=1
+        )
     )
     await paid(office, 1, 1, 1000, "kibble")
     (row,) = await office.rows("SELECT total, refunded FROM purchases")
     assert row == {"total": 1000, "refunded": 900}
+
+
+async def test_the_later_figure_of_refunds_stands(office: Office) -> None:
+    """A refund that failed takes the figure down; that of before, heard of late, does not bring it up again."""
+    await office.customers(1)
+    await paid(office, 1, 1, 1000, "kibble")
+    for known, amount in ((1, 900), (2, 0), (1, 900)):
+        await office.stub.RecordOrderRefunded(
+            pb.RecordOrderRefundedRequest(
+                order_id=str(UUID(int=1)), refunded=Money(amount=amount, currency="USD"), refunds_known=known
+            )
+        )
+    assert await office.rows("SELECT refunded FROM purchases") == [{"refunded": 0}]
+
+
+async def test_who_was_erased_is_not_remembered_by_what_they_bought(office: Office) -> None:
+    """The order may be heard of after the erasure."""
+    await office.customers(1)
+    await office.stub.RecordCustomerErased(
+        pb.RecordCustomerErasedRequest(customer_id=str(UUID(int=1)), email="customer1@example.com")
+    )
+    await paid(office, 1, 1, 1000, "kibble")
+    assert await office.rows("SELECT buyer FROM purchases") == []
 
 
 async def test_a_draft_can_be_changed_and_read(office: Office) -> None:

@@ -203,6 +203,17 @@ class Orders:
             )
         )
 
+    async def refund_fails(self, checkout: dict[str, Any], amount: int, refund: str) -> None:
+        """What payments reports when a refund came back from the bank."""
+        await self.rpc.RecordRefundFailed(
+            pb.RecordRefundFailedRequest(
+                refund_id=refund,
+                order_id=checkout["order_id"],
+                amount=money_pb2.Money(amount=amount, currency=checkout["total"]["currency"]),
+                reason="lost_or_stolen_card",
+            )
+        )
+
     async def work(self) -> int:
         """Runs every job that is due."""
         return await self.runtime.worker.run_until_idle()

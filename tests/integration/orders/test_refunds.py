@@ -6,24 +6,12 @@ import uuid
 import grpc
 import pytest
 
-from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2 as pb
 from tests.integration.orders.support import Orders
 
 
 async def status(orders: Orders, order_id: str) -> str:
     return str(await orders.value("SELECT status FROM orders WHERE id = $1", order_id))
-
-
-async def fail(orders: Orders, order_id: str, refund: str, amount: int = 400) -> None:
-    await orders.rpc.RecordRefundFailed(
-        pb.RecordRefundFailedRequest(
-            refund_id=refund,
-            order_id=order_id,
-            amount=money_pb2.Money(amount=amount, currency="USD"),
-            reason="lost_or_stolen_card",
-        )
-    )
 
 
 async def test_part_of_the_money_then_all_of_it(shop_orders: Orders) -> None:
@@ -62,7 +50,7 @@ async def test_a_refund_that_fails_is_taken_back(shop_orders: Orders) -> None:
     await shop_orders.refunded(checkout, 400, "re_known")
     assert await status(shop_orders, order_id) == "partially_refunded"
     for refund in ("re_known", "re_known", "re_unheard"):
-        await fail(shop_orders, order_id, refund)
+        await shop_orders.refund_fails(checkout, 400, refund)
     await shop_orders.refunded(checkout, 400, "re_unheard")
     assert await status(shop_orders, order_id) == "paid"
     assert await shop_orders.value("SELECT count(*) FROM order_refunds WHERE failed_at IS NOT NULL") == 2

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
 
@@ -15,6 +16,7 @@ from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import rpc
 from reliability.errors import Problem
 from reliability.ids import new_id
+from reliability.retention import PURGE
 from tests.contract.stripe_sandbox_fixtures import WEBHOOK_SECRET, Received
 from tests.integration.payments.conftest import TOTAL, Shop
 
@@ -278,8 +280,7 @@ async def test_old_events_are_purged_and_waiting_ones_are_not(shop: Shop) -> Non
     await shop.deliver(signed({"id": "evt_waits", "type": "moon.landed", "data": {"object": {"id": "moon_1"}}}))
     await shop.execute("UPDATE inbox SET received_at = now() - interval '91 days'")
     await shop.deliver(signed({"id": "evt_young", "type": "moon.landed", "data": {"object": {"id": "moon_1"}}}))
-    schedules = shop.payments.worker._schedules
-    run = await schedules["purge_webhooks"].call(None)  # type: ignore[arg-type]
+    run = await shop.payments.worker._schedules[PURGE].call(datetime.now(UTC))
     left = await shop.rows("SELECT event_id FROM inbox ORDER BY id")
     assert (run.processed, left) == (1, [{"event_id": "evt_waits"}, {"event_id": "evt_young"}])
 

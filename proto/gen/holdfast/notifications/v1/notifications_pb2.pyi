@@ -551,21 +551,25 @@ class RecordOrderRefundedRequest(_message.Message):
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     REFUNDED_FIELD_NUMBER: _builtins.int
+    REFUNDS_KNOWN_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
+    refunds_known: _builtins.int
+    """How many refunds, and failures of refunds, the figure is made of: of two figures the one of more is the later."""
     @_builtins.property
     def refunded(self) -> _money_pb2.Money:
-        """How much went back so far, all refunds together."""
+        """How much went back so far, all refunds together, without those that failed."""
 
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
         refunded: _money_pb2.Money | None = ...,
+        refunds_known: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refunded", b"refunded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "refunded", b"refunded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "refunded", b"refunded", "refunds_known", b"refunds_known"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

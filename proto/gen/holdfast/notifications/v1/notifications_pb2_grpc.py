@@ -186,7 +186,7 @@ class NotificationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordOrderRefunded(self, request, context):
-        """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing.
+        """Remembers how much of an order went back in all. An older figure than the known one changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

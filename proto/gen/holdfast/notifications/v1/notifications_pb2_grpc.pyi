@@ -44,7 +44,7 @@ class NotificationsServiceStub:
     RecordOrderPaid: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]
     """Remembers who bought what, for audiences. The same order again changes nothing."""
     RecordOrderRefunded: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]
-    """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
+    """Remembers how much of an order went back in all. An older figure than the known one changes nothing."""
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]
     """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]
@@ -100,7 +100,7 @@ class NotificationsServiceAsyncStub(NotificationsServiceStub):
     RecordOrderPaid: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]  # type: ignore[assignment]
     """Remembers who bought what, for audiences. The same order again changes nothing."""
     RecordOrderRefunded: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]  # type: ignore[assignment]
-    """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
+    """Remembers how much of an order went back in all. An older figure than the known one changes nothing."""
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]  # type: ignore[assignment]
     """Drafts a campaign, once per idempotency-key in the metadata."""
     SendCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.SendCampaignRequest, _notifications_pb2.SendCampaignResponse]  # type: ignore[assignment]
@@ -183,7 +183,7 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notifications_pb2.RecordOrderRefundedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.RecordOrderRefundedResponse, _abc.Awaitable[_notifications_pb2.RecordOrderRefundedResponse]]:
-        """Remembers how much of an order went back in all. A smaller figure than the known one changes nothing."""
+        """Remembers how much of an order went back in all. An older figure than the known one changes nothing."""
 
     @_abc_1.abstractmethod
     def CreateCampaign(

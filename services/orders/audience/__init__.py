@@ -1,0 +1,1 @@
+"""Telling notifications who bought what, so that campaigns can be addressed by it."""
