@@ -18,9 +18,9 @@ def endpoints(operations: OperationsService) -> list[Endpoint]:
 
     async def page(call: Call) -> Answer:
         query: DeadLetterQuery = call.query
-        found = await operations.dead_letters(query.cursor, query.limit)
+        found = await operations.dead_letters(query.before, query.limit)
         items = [DeadLetterItem.of(letter) for letter in found.items]
-        following = found.items[-1].parked_at.isoformat() if len(items) == query.limit else None
+        following = str(found.items[-1].place) if len(items) == query.limit else None
         return Answer(DeadLetterList(items=items, next_cursor=following, degraded=list(found.degraded)))
 
     async def redrive(call: Call) -> Answer:

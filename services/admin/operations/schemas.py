@@ -3,19 +3,30 @@
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-from reliability.asgi.fields import Moment
-from services.admin.operations.domain import DeadLetter
+from services.admin.operations.domain import DeadLetter, Place
 
 __all__ = ["DeadLetterItem", "DeadLetterList", "DeadLetterQuery", "Redriven"]
 
 
 class DeadLetterQuery(BaseModel):
-    """Which dead letters; the cursor is when the last one seen was parked."""
+    """Which dead letters; the cursor is the place of the last one seen."""
 
     limit: int = Field(default=20, ge=1, le=100)
-    cursor: Moment | None = None
+    cursor: str | None = Field(default=None, max_length=100)
+
+    @field_validator("cursor")
+    @classmethod
+    def _is_a_place(cls, value: str | None) -> str | None:
+        if value is not None:
+            Place.parse(value)
+        return value
+
+    @property
+    def before(self) -> Place | None:
+        """After which place the page begins."""
+        return None if self.cursor is None else Place.parse(self.cursor)
 
 
 class DeadLetterItem(BaseModel):

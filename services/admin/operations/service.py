@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,7 +14,7 @@ from reliability.jobs import Run, queue
 from reliability.logging import get_logger
 from reliability.postgres import Database
 from reliability.retention import PURGE
-from services.admin.operations.domain import DeadLetter, JobId, Page
+from services.admin.operations.domain import DeadLetter, JobId, Page, Place
 from services.admin.operations.errors import NoSuchJob
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ __all__ = ["OperationsService"]
 
 _CAP: Final = 2.0
 _RUN_CAP: Final = 5.0
+_ASKED: Final = "job.redrive_asked"
+_REDRIVEN: Final = "job.redriven"
+_NOT_FOUND: Final = "job.redrive_not_found"
 
 T = TypeVar("T")
 
@@ -38,7 +41,7 @@ class OperationsService:
         self._database = database
         self._own_name = own_name
 
-    async def dead_letters(self, before: datetime | None, limit: int) -> Page:
+    async def dead_letters(self, before: Place | None, limit: int) -> Page:
         """Up to `limit` of all services, the last parked first. One that does not answer is named."""
         names = [*self._stubs, self._own_name]
         answers = await asyncio.gather(
@@ -46,7 +49,7 @@ class OperationsService:
             _or_none(self._own_name, self._own(before, limit)),
         )
         found = [letter for letters in answers if letters is not None for letter in letters]
-        found.sort(key=lambda letter: letter.parked_at, reverse=True)
+        found.sort(key=lambda letter: letter.place, reverse=True)
         return Page(found[:limit], [name for name, answer in zip(names, answers, strict=True) if answer is None])
 
     async def redrive(self, text: str, staff_id: str) -> JobId:
@@ -54,20 +57,11 @@ class OperationsService:
         job = JobId.parse(text)
         if job is None or (job.service != self._own_name and job.service not in self._stubs):
             raise NoSuchJob
-        # Not every service keeps an audit; what is written here is that it was asked for, before it is.
-        async with self._database.transaction("redrive job") as connection:
-            await audit.record(connection, staff_id, "job.redriven", str(job))
-            if job.service == self._own_name:
-                if not await jobs.redrive(connection, job.number):
-                    raise NoSuchJob
-                return job
-        try:
-            request = pb.RedriveJobRequest(job_id=job.number)
-            await rpc.invoke(self._stubs[job.service].RedriveJob, request, step=f"{job.service}.RedriveJob", cap=_CAP)
-        except Problem as problem:
-            if problem.status == NotFound.status:
-                raise NoSuchJob from None
-            raise
+        found = await (
+            self._redrive_own(job, staff_id) if job.service == self._own_name else self._redrive(job, staff_id)
+        )
+        if not found:
+            raise NoSuchJob
         return job
 
     async def purge(self) -> Run:
@@ -82,16 +76,44 @@ class OperationsService:
             if not deleted:
                 return Run(processed, failed)
 
+    async def _redrive_own(self, job: JobId, staff_id: str) -> bool:
+        async with self._database.transaction("redrive job") as connection:
+            found = await jobs.redrive(connection, job.number)
+            await audit.record(connection, staff_id, _REDRIVEN if found else _NOT_FOUND, str(job))
+        return found
+
+    async def _redrive(self, job: JobId, staff_id: str) -> bool:
+        """Not every service keeps an audit: that it was asked for is written before it is, what came of it after.
+
+        Asked once: were an answer lost and the question repeated, the job would be queued and yet not be found.
+        """
+        await self._note(_ASKED, job, staff_id)
+        call, request = self._stubs[job.service].RedriveJob, pb.RedriveJobRequest(job_id=job.number)
+        try:
+            await rpc.invoke(call, request, step=f"{job.service}.RedriveJob", cap=_CAP, attempts=1)
+        except Problem as problem:
+            if problem.status != NotFound.status:
+                raise
+            await self._note(_NOT_FOUND, job, staff_id)
+            return False
+        await self._note(_REDRIVEN, job, staff_id)
+        return True
+
+    async def _note(self, action: str, job: JobId, staff_id: str) -> None:
+        async with self._database.transaction("note redrive") as connection:
+            await audit.record(connection, staff_id, action, str(job))
+
     async def _purge(self, name: str) -> pb.RunScheduleResponse:
         call, request = self._stubs[name].RunSchedule, pb.RunScheduleRequest(schedule=PURGE)
         return await rpc.invoke(call, request, step=f"{name}.RunSchedule", cap=_RUN_CAP, attempts=1)
 
-    async def _of(self, name: str, before: datetime | None, limit: int) -> list[DeadLetter]:
+    async def _of(self, name: str, before: Place | None, limit: int) -> list[DeadLetter]:
         request = pb.ListDeadLettersRequest(limit=limit)
         if before is not None:
             stamp = Timestamp()
-            stamp.FromDatetime(before.astimezone(UTC))
+            stamp.FromDatetime(before.parked_at.astimezone(UTC))
             request.parked_before.CopyFrom(stamp)
+            request.id_before = before.id_before(name)
         call = self._stubs[name].ListDeadLetters
         answer = await rpc.invoke(call, request, step=f"{name}.ListDeadLetters", cap=_CAP)
         return [
@@ -107,9 +129,10 @@ class OperationsService:
             for item in answer.items
         ]
 
-    async def _own(self, before: datetime | None, limit: int) -> list[DeadLetter]:
+    async def _own(self, before: Place | None, limit: int) -> list[DeadLetter]:
         async with self._database.connection() as connection:
-            rows: list[Any] = await queue.dead_letters(connection, before, limit)
+            at, number = (before.parked_at, before.id_before(self._own_name)) if before else (None, 0)
+            rows: list[Any] = await queue.dead_letters(connection, at, limit, id_before=number)
         return [
             DeadLetter(
                 id=JobId(self._own_name, row["id"]),

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 
@@ -32,6 +33,7 @@ __all__ = [
     "get",
     "insert",
     "interrupted",
+    "leave_unflushed",
     "listed",
     "move",
     "open_shipment",
@@ -97,20 +99,22 @@ _COUNT = (
     f"SELECT count(*) FROM contacts AS c WHERE c.known_at <= $2::timestamptz AND $1::uuid IS NOT NULL AND {_MATCHES}"
 )
 # A stretch of contacts in the order of their ids: one row per address, numbered into batches in an order that never
-# changes. Who became known after the start is none of it, whichever transaction comes to the row.
+# changes. Who became known after the start is none of it, whichever transaction comes to the row. The stretch is cut
+# by id alone, so that its index is walked and nothing is sorted again for every stretch.
 _FREEZE = f"""
 WITH stretch AS (
-    SELECT id, email, name, {_MATCHES} AS wanted FROM contacts AS c
-     WHERE c.known_at <= $2::timestamptz AND ($7::uuid IS NULL OR c.id > $7)
-     ORDER BY id LIMIT $8),
+    SELECT id, email, name, c.known_at <= $2::timestamptz AND {_MATCHES} AS wanted FROM contacts AS c
+     WHERE c.id > $7 ORDER BY c.id LIMIT $8),
 addresses AS (
     SELECT DISTINCT ON (lower(email)) id, email, name FROM stretch WHERE wanted ORDER BY lower(email), id),
 numbered AS (
     SELECT id, email, name, $9 + row_number() OVER (ORDER BY id) - 1 AS number FROM addresses),
 frozen AS (
     INSERT INTO campaign_recipients (campaign_id, contact_id, batch_no, email, name, message_id)
-    SELECT $1, id, number / $10, email, name, '<' || uuidv7() || '@' || $11 || '>' FROM numbered
-        ON CONFLICT DO NOTHING
+    SELECT $1, id, number / $10, email, name,
+           '<' || left(encode(sha256(uuid_send($1) || uuid_send(id)), 'hex'), 32) || '@' || $11 || '>'
+      FROM numbered
+        ON CONFLICT (campaign_id, lower(email)) DO NOTHING
     RETURNING 1)
 SELECT (SELECT id FROM stretch ORDER BY id DESC LIMIT 1) AS up_to, (SELECT count(*) FROM stretch) AS seen,
        (SELECT count(*) FROM numbered) AS numbered, (SELECT count(*) FROM frozen) AS recipients
@@ -209,6 +213,7 @@ _PURGE_SHIPMENTS = """
 DELETE FROM campaign_shipments WHERE id IN (
     SELECT id FROM campaign_shipments WHERE settled_at < now() - $1 * interval '1 day' LIMIT 1000)
 """
+_BEFORE_ANY: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +318,7 @@ async def freeze(connection: Connection, campaign_id: str, batch_size: int, doma
     row = await connection.fetchrow(_FREEZING, campaign_id)
     if row is None:
         return None
-    filters, done, numbered = _filters(row["audience"]), row["frozen_up_to"], row["numbered"]
+    filters, done, numbered = _filters(row["audience"]), row["frozen_up_to"] or _BEFORE_ANY, row["numbered"]
     found = await connection.fetchrow(
         _FREEZE, campaign_id, row["started_at"], *filters, done, limit, numbered, batch_size, domain
     )
@@ -323,6 +328,16 @@ async def freeze(connection: Connection, campaign_id: str, batch_size: int, doma
         _FROZEN_SO_FAR, campaign_id, found["recipients"], found["numbered"], found["up_to"], last, batch_size
     )
     return Chunk(found["recipients"], last)
+
+
+async def leave_unflushed(connection: Connection) -> None:
+    """Lets a stretch commit without waiting for the disk.
+
+    It may be lost when the database's machine dies, and with it all that was written after it: then the next stretch
+    begins where the last one on the disk ended. The stretch that queues the batches waits for the disk, and so for
+    every stretch before it.
+    """
+    await connection.execute("SET LOCAL synchronous_commit = off")
 
 
 def _filters(audience: dict[str, Any]) -> tuple[list[str], int | None, str | None, int | None]:

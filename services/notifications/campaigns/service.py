@@ -146,6 +146,7 @@ class CampaignService:
                     await repository.finish(connection, campaign_id)
                     await job.complete(connection)
                     return
+                await repository.leave_unflushed(connection)
 
     async def pause(self, campaign_id: str, staff_id: str) -> None:
         """Lets no further mail go out. Raises `NoSuchCampaign`, `NotSendable`."""

@@ -51,6 +51,34 @@ async def test_dead_letters_of_every_service_are_listed(admin: Admin) -> None:
         await part.execute("DELETE FROM jobs WHERE kind = 'lost'")
 
 
+async def test_dead_letters_parked_at_the_same_time_are_all_listed(admin: Admin) -> None:
+    """Many go in one transaction, and services know nothing of one another: one by one, each is there once."""
+    made = set()
+    at = await admin.value("SELECT now() + interval '1 hour'")
+    for name, part in parts(admin).items():
+        for _ in range(3):
+            number = await park(part, "tied", 1)
+            await part.execute("UPDATE jobs SET finished_at = $2 WHERE id = $1", number, at)
+            made.add(f"{name}:{number}")
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in made:
+        page = (await admin.get(JOBS, {"limit": "1", **cursor})).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = {"cursor": page["next_cursor"]}
+    assert len(seen) == len(made)
+    assert set(seen) == made
+    for part in parts(admin).values():
+        await part.execute("DELETE FROM jobs WHERE kind = 'tied'")
+
+
+async def test_a_cursor_that_is_no_place_is_refused(admin: Admin) -> None:
+    """Whatever is in it."""
+    for cursor in ("x", "2026-11-28T09:30:00Z", "2026-11-28T09:30:00~orders:1", "2026-11-28T09:30:00Z~orders:"):
+        answer = await admin.get(JOBS, {"cursor": cursor})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/cursor"), cursor
+
+
 async def test_a_service_that_is_away_is_named(admin: Admin) -> None:
     """The others' dead letters are there."""
     await admin.get(JOBS)
@@ -63,7 +91,8 @@ async def test_a_service_that_is_away_is_named(admin: Admin) -> None:
 
 
 async def test_a_dead_letter_is_tried_again_once(admin: Admin) -> None:
-    """Of another service and of admin's own; a second click finds none, and who asked is in the audit log."""
+    """Of another service and of admin's own; a second click finds none. The audit log has what came of it."""
+    came_of_it = ["job.redriven", "job.redrive_not_found"]
     for name in ("orders", "admin"):
         part = parts(admin)[name]
         letter = f"{name}:{await park(part, 'again', 1)}"
@@ -74,9 +103,22 @@ async def test_a_dead_letter_is_tried_again_once(admin: Admin) -> None:
         assert row == {"state": "queued", "attempt": 0}
         second = await admin.http.post(path, headers=admin.bearer())
         assert (second.status_code, second.json()["code"]) == (404, "job_not_found")
-        actions = await admin.rows("SELECT action FROM audit_entries WHERE subject = $1", letter)
-        assert {row["action"] for row in actions} == {"job.redriven"}
+        rows = await admin.rows("SELECT action FROM audit_entries WHERE subject = $1 ORDER BY id", letter)
+        asked = [["job.redrive_asked", action] for action in came_of_it] if name == "orders" else [came_of_it]
+        assert [row["action"] for row in rows] == [action for actions in asked for action in actions]
         await part.execute("DELETE FROM jobs WHERE kind = 'again'")
+
+
+async def test_a_redrive_whose_answer_is_lost_is_noted_as_asked_for(admin: Admin) -> None:
+    """Nobody says that it was tried again, or that there was nothing to try."""
+    orders = admin.others["orders"]
+    letter = f"orders:{await park(orders, 'lost', 1)}"
+    orders.proxy.refuse()
+    answer = await admin.http.post(f"{JOBS}/{letter}/redrive", headers=admin.bearer())
+    assert answer.status_code == 503
+    rows = await admin.rows("SELECT action FROM audit_entries WHERE subject = $1", letter)
+    assert [row["action"] for row in rows] == ["job.redrive_asked"]
+    await orders.execute("DELETE FROM jobs WHERE kind = 'lost'")
 
 
 async def test_what_is_no_dead_letter_is_not_found(admin: Admin) -> None:

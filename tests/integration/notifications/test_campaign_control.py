@@ -1,7 +1,7 @@
 """What staff can do with a campaign besides starting it, and who is in its audience."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from holdfast.common.v1.money_pb2 import Money
 from holdfast.notifications.v1 import notifications_pb2 as pb
 from reliability.errors import Problem
 from sandbox.mailbox.faults import Fault
+from services.notifications.campaigns import repository
 from services.notifications.campaigns.service import CampaignService
 from tests.integration.notifications.support import Office, customer, later
 
@@ -180,6 +181,31 @@ async def test_a_large_audience_is_frozen_in_stretches(office: Office, monkeypat
     await office.work_later()
     assert await office.stats(campaign) == {"status": "finished", "sent": 25}
     assert len({address.lower() for address in office.mailbox.recipients()}) == 25
+
+
+async def test_a_stretch_reads_itself_and_no_more(office: Office) -> None:
+    """Of 20,000 contacts, the part that is frozen is looked at: a million are not sorted again for every stretch."""
+    await office.execute(
+        """
+        INSERT INTO contacts (id, email, name, marketing_consent, changed_at)
+        SELECT uuidv7(), 'customer' || n || '@example.com', '', true, now() FROM generate_series(1, 20000) AS n
+        """
+    )
+    await office.execute("ANALYZE contacts")
+    campaign = await office.draft()
+    found = await office.rows(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) {repository._FREEZE}",
+        *(campaign, datetime.now(UTC), [], None, None, None, UUID(int=0), 1000, 0, 50, "holdfast.example"),
+    )
+    (plan,) = found[0]["QUERY PLAN"]
+    (scan,) = [node for node in _nodes(plan["Plan"]) if node.get("Relation Name") == "contacts"]
+    assert scan["Actual Rows"] == 1000
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
 
 
 def _services(office: Office) -> list[CampaignService]:

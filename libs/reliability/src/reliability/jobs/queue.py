@@ -143,7 +143,8 @@ UPDATE jobs SET state = 'queued', finished_at = NULL, attempt = 0, run_at = now(
 
 _DEAD_LETTERS = """
 SELECT id, kind, attempt, last_error, correlation_id, created_at, finished_at FROM jobs
- WHERE state = 'parked' AND ($1::timestamptz IS NULL OR finished_at < $1) ORDER BY finished_at DESC LIMIT $2
+ WHERE state = 'parked' AND ($1::timestamptz IS NULL OR (finished_at, id) < ($1, $2))
+ ORDER BY finished_at DESC, id DESC LIMIT $3
 """
 
 _PRUNE = """
@@ -337,9 +338,15 @@ async def count_dead_letters(connection: Connection) -> int:
     return int(await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'parked'"))
 
 
-async def dead_letters(connection: Connection, before: datetime | None, limit: int) -> list["asyncpg.Record"]:
-    """Jobs that ran out of attempts without what they were to do it with, the last parked first."""
-    return await connection.fetch(_DEAD_LETTERS, before, limit)
+async def dead_letters(
+    connection: Connection, before: datetime | None, limit: int, *, id_before: int = 0
+) -> list["asyncpg.Record"]:
+    """Jobs that ran out of attempts without what they were to do it with, the last parked first.
+
+    Many may be parked in one transaction, at the same time to the microsecond: of those parked at `before` itself
+    come the ones with an id below `id_before`.
+    """
+    return await connection.fetch(_DEAD_LETTERS, before, id_before, limit)
 
 
 async def prune(connection: Connection, *, days: int = 1, unique_days: int = 90) -> int:

@@ -46,7 +46,9 @@ class _Operations:
         del context
         before = request.parked_before.ToDatetime(tzinfo=UTC) if request.HasField("parked_before") else None
         async with self._database.connection() as connection:
-            rows = await queue.dead_letters(connection, before, min(max(request.limit, 1), _MOST))
+            rows = await queue.dead_letters(
+                connection, before, min(max(request.limit, 1), _MOST), id_before=request.id_before
+            )
         items = [
             self._pb.DeadLetter(
                 id=row["id"],

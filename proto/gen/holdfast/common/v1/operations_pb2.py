@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/common/v1/operations.proto\x12\x12holdfast.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"&\n\x12RunScheduleRequest\x12\x10\n\x08schedule\x18\x01 \x01(\t\"J\n\x13RunScheduleResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x11\n\tprocessed\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\"Z\n\x16ListDeadLettersRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x31\n\rparked_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x17ListDeadLettersResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.holdfast.common.v1.DeadLetter\"\xbe\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tparked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x11RedriveJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x14\n\x12RedriveJobResponse2\xe3\x02\n\x11OperationsService\x12k\n\x0bRunSchedule\x12&.holdfast.common.v1.RunScheduleRequest\x1a\'.holdfast.common.v1.RunScheduleResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12w\n\x0fListDeadLetters\x12*.holdfast.common.v1.ListDeadLettersRequest\x1a+.holdfast.common.v1.ListDeadLettersResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12h\n\nRedriveJob\x12%.holdfast.common.v1.RedriveJobRequest\x1a&.holdfast.common.v1.RedriveJobResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#holdfast/common/v1/operations.proto\x12\x12holdfast.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"&\n\x12RunScheduleRequest\x12\x10\n\x08schedule\x18\x01 \x01(\t\"J\n\x13RunScheduleResponse\x12\x10\n\x08\x66inished\x18\x01 \x01(\x08\x12\x11\n\tprocessed\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\"m\n\x16ListDeadLettersRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x31\n\rparked_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tid_before\x18\x03 \x01(\x03\"H\n\x17ListDeadLettersResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.holdfast.common.v1.DeadLetter\"\xbe\x01\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tparked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x11RedriveJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x03\"\x14\n\x12RedriveJobResponse2\xe3\x02\n\x11OperationsService\x12k\n\x0bRunSchedule\x12&.holdfast.common.v1.RunScheduleRequest\x1a\'.holdfast.common.v1.RunScheduleResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12w\n\x0fListDeadLetters\x12*.holdfast.common.v1.ListDeadLettersRequest\x1a+.holdfast.common.v1.ListDeadLettersResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12h\n\nRedriveJob\x12%.holdfast.common.v1.RedriveJobRequest\x1a&.holdfast.common.v1.RedriveJobResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,15 +44,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNSCHEDULERESPONSE']._serialized_start=165
   _globals['_RUNSCHEDULERESPONSE']._serialized_end=239
   _globals['_LISTDEADLETTERSREQUEST']._serialized_start=241
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=331
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=333
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=405
-  _globals['_DEADLETTER']._serialized_start=408
-  _globals['_DEADLETTER']._serialized_end=598
-  _globals['_REDRIVEJOBREQUEST']._serialized_start=600
-  _globals['_REDRIVEJOBREQUEST']._serialized_end=635
-  _globals['_REDRIVEJOBRESPONSE']._serialized_start=637
-  _globals['_REDRIVEJOBRESPONSE']._serialized_end=657
-  _globals['_OPERATIONSSERVICE']._serialized_start=660
-  _globals['_OPERATIONSSERVICE']._serialized_end=1015
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=350
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=352
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=424
+  _globals['_DEADLETTER']._serialized_start=427
+  _globals['_DEADLETTER']._serialized_end=617
+  _globals['_REDRIVEJOBREQUEST']._serialized_start=619
+  _globals['_REDRIVEJOBREQUEST']._serialized_end=654
+  _globals['_REDRIVEJOBRESPONSE']._serialized_start=656
+  _globals['_REDRIVEJOBRESPONSE']._serialized_end=676
+  _globals['_OPERATIONSSERVICE']._serialized_start=679
+  _globals['_OPERATIONSSERVICE']._serialized_end=1034
 # @@protoc_insertion_point(module_scope)

@@ -79,21 +79,25 @@ class ListDeadLettersRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     PARKED_BEFORE_FIELD_NUMBER: _builtins.int
+    ID_BEFORE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """At most so many."""
+    id_before: _builtins.int
+    """and of those parked at that very time only the ones with a smaller number; none of them when it is not set."""
     @_builtins.property
     def parked_before(self) -> _timestamp_pb2.Timestamp:
-        """Only those parked before this."""
+        """Only those parked before this,"""
 
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         parked_before: _timestamp_pb2.Timestamp | None = ...,
+        id_before: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parked_before", b"parked_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "parked_before", b"parked_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id_before", b"id_before", "limit", b"limit", "parked_before", b"parked_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

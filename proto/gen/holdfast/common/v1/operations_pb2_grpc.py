@@ -64,7 +64,7 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """Jobs that ran out of attempts, the last parked first. Their payloads stay where they are.
+        """Jobs that ran out of attempts, the last parked first, of those parked at the same time the last made first. Their payloads stay where they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

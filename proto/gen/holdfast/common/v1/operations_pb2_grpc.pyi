@@ -36,7 +36,7 @@ class OperationsServiceStub:
     RunSchedule: _grpc.UnaryUnaryMultiCallable[_operations_pb2.RunScheduleRequest, _operations_pb2.RunScheduleResponse]
     """Runs a schedule now and answers the run as it stands after a moment. NOT_FOUND for a schedule that is none."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListDeadLettersRequest, _operations_pb2.ListDeadLettersResponse]
-    """Jobs that ran out of attempts, the last parked first. Their payloads stay where they are."""
+    """Jobs that ran out of attempts, the last parked first, of those parked at the same time the last made first. Their payloads stay where they are."""
     RedriveJob: _grpc.UnaryUnaryMultiCallable[_operations_pb2.RedriveJobRequest, _operations_pb2.RedriveJobResponse]
     """Gives a dead letter all its attempts again. NOT_FOUND when there is no such dead letter."""
 
@@ -48,7 +48,7 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     RunSchedule: _aio.UnaryUnaryMultiCallable[_operations_pb2.RunScheduleRequest, _operations_pb2.RunScheduleResponse]  # type: ignore[assignment]
     """Runs a schedule now and answers the run as it stands after a moment. NOT_FOUND for a schedule that is none."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListDeadLettersRequest, _operations_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
-    """Jobs that ran out of attempts, the last parked first. Their payloads stay where they are."""
+    """Jobs that ran out of attempts, the last parked first, of those parked at the same time the last made first. Their payloads stay where they are."""
     RedriveJob: _aio.UnaryUnaryMultiCallable[_operations_pb2.RedriveJobRequest, _operations_pb2.RedriveJobResponse]  # type: ignore[assignment]
     """Gives a dead letter all its attempts again. NOT_FOUND when there is no such dead letter."""
 
@@ -69,7 +69,7 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ListDeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListDeadLettersResponse, _abc.Awaitable[_operations_pb2.ListDeadLettersResponse]]:
-        """Jobs that ran out of attempts, the last parked first. Their payloads stay where they are."""
+        """Jobs that ran out of attempts, the last parked first, of those parked at the same time the last made first. Their payloads stay where they are."""
 
     @_abc_1.abstractmethod
     def RedriveJob(
