@@ -43,6 +43,7 @@ class Job:
     trace: dict[str, str]
     age: float = 0.0
     completed: bool = False
+    order_key: str | None = None
 
     @property
     def last_attempt(self) -> bool:
