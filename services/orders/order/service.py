@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import asyncpg
+
 from reliability import jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
@@ -34,6 +36,8 @@ class OrderService:
 
     async def record_payment(self, payment: NewPayment) -> PaymentOutcome:
         """Takes money for an order, once per payment intent. Raises `NotFound`, `AmountMismatch`."""
+        if await self._awaited(payment):
+            return PaymentOutcome.APPLIED
         async with self._database.transaction("record payment") as connection:
             order = await repository.find(connection, payment.order_id, lock=True)
             if order is None:
@@ -53,6 +57,19 @@ class OrderService:
             await self._apply(connection, order, payment, outcome)
             crash_point("payment.not_committed")
             return outcome
+
+    async def _awaited(self, payment: NewPayment) -> bool:
+        """Takes the payment in one statement if it is the one the order waits for; else looks are needed."""
+        async with self._database.connection() as connection:
+            crash_point("payment.not_committed")
+            try:
+                flow = await repository.take_payment(connection, payment)
+            except asyncpg.UniqueViolationError:  # recorded before, for another order or beside us
+                return False
+        if flow is None:
+            return False
+        adopt_correlation(flow)
+        return True
 
     async def _apply(self, connection: Connection, order: Order, payment: NewPayment, outcome: PaymentOutcome) -> None:
         if outcome is PaymentOutcome.APPLIED:
@@ -93,16 +110,20 @@ class OrderService:
         else:
             stock = order.stock
         crash_point("stock.not_noted")
-        async with self._database.transaction("stock committed") as connection:
+        if stock is StockState.COMMITTED:
+            async with self._database.connection() as connection:
+                await repository.stock_committed(connection, order.id, job)
+        else:
+            await self._stock_lost(order, stock, job)
+        crash_point("stock.noted")
+
+    async def _stock_lost(self, order: Order, stock: StockState, job: Job) -> None:
+        async with self._database.transaction("stock lost") as connection:
             await repository.find(connection, order.id, lock=True)
             await repository.set_stock(connection, order.id, stock)
-            if stock is StockState.COMMITTED:
-                await jobs.enqueue(connection, "send_confirmation", {"order_id": order.id}, unique_key=order.id)
-            else:
-                await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
-                await send_back_rest(connection, order, "out_of_stock")
+            await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
+            await send_back_rest(connection, order, "out_of_stock")
             await job.complete(connection)
-        crash_point("stock.noted")
 
     async def send_confirmation(self, job: Job) -> None:
         """Hands the confirmation over to notifications, under a key that is the order's."""
@@ -111,9 +132,8 @@ class OrderService:
             f"order-confirmation:{order.id}", order.email, "order_confirmation", confirmation(order)
         )
         crash_point("confirmation.not_noted")
-        async with self._database.transaction("confirmation sent") as connection:
-            await repository.note(connection, order.id, order.status, "confirmation handed over")
-            await job.complete(connection)
+        async with self._database.connection() as connection:
+            await repository.noted(connection, order, "confirmation handed over", job)
 
     async def payable(self, order_id: str, customer_id: str) -> Order:
         """A customer's order, for who wants to let them pay it. Raises `NotFound`."""

@@ -55,7 +55,11 @@ class Job:
 
         Raises `LeaseLost` when another worker owns it by now; the transaction must then roll back.
         """
-        if await connection.execute(_COMPLETE, self.id, self.fence) != "UPDATE 1":
+        self.settled(ours=await connection.execute(_COMPLETE, self.id, self.fence) == "UPDATE 1")
+
+    def settled(self, *, ours: bool) -> None:
+        """Notes that a statement with `queue.completing` in it has run. Raises `LeaseLost` when it was not `ours`."""
+        if not ours:
             message = f"Job {self.id} was taken over by another worker."
             raise LeaseLost(message)
         self.completed = True

@@ -21,10 +21,13 @@ __all__ = [
     "LOST",
     "SIGNAL",
     "NewJob",
+    "completing",
     "count_dead_letters",
     "enqueue",
     "enqueue_many",
+    "enqueueing",
     "redrive",
+    "wake",
 ]
 
 SIGNAL = "jobs"
@@ -248,6 +251,51 @@ async def enqueue(
     if delay <= 0:  # a worker that looks now would not find it
         signal(SIGNAL)
     return job_id is not None
+
+
+def enqueueing(
+    source: str,
+    kind: str,
+    payload: str,
+    *,
+    correlation: str,
+    trace: str,
+    unique_key: str = "NULL",
+    order_key: str = "NULL",
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    delay: str = "0",
+) -> str:
+    """The INSERT of jobs for a WITH of somebody else's statement: one for each row of `source`, a table or a CTE.
+
+    It saves the round trip of `enqueue` where one statement does all the rest. All but `kind` and `max_attempts` is
+    SQL of that statement: parameters, columns of `source`. `trace` is what `telemetry.carrier()` gives, `delay` is in
+    seconds. Call `wake` when the statement has run.
+    """
+    return f"""
+    INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
+    SELECT '{kind}', {payload}, {unique_key}, {order_key}, {max_attempts}, now() + {delay} * interval '1 second',
+           {correlation}, {trace}
+      FROM {source}
+        ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+    """
+
+
+def completing(job: str, fence: str) -> str:
+    """What `Job.complete` does, for a WITH of somebody else's statement; it returns a row when the job was still ours.
+
+    `job` and `fence` are SQL, usually two parameters. The statement must change nothing when no row comes back, and
+    its caller tells the job with `Job.settled`.
+    """
+    return f"""
+    UPDATE jobs SET state = 'done', finished_at = now(), lease_until = NULL, last_error = NULL
+     WHERE id = {job} AND fence = {fence} AND state = 'running'
+    RETURNING id
+    """
+
+
+def wake() -> None:
+    """Tells the workers of this process, once the held connection's work has committed, that there is a job."""
+    signal(SIGNAL)
 
 
 def _storable(text: str) -> str:
