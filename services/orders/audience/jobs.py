@@ -5,15 +5,11 @@ from typing import Final
 from reliability.jobs import NewJob, Worker
 from services.orders.audience.service import AudienceService
 
-__all__ = ["register", "tell_paid", "tell_refunded"]
+__all__ = ["PAID", "register", "tell_refunded"]
 
-_PAID: Final = "tell_order_paid"
+PAID: Final = "tell_order_paid"
+"""Enqueued by the statement that takes a payment; its key is the order."""
 _REFUNDED: Final = "tell_order_refunded"
-
-
-def tell_paid(order_id: str) -> NewJob:
-    """The job that tells of a paid order."""
-    return NewJob(_PAID, {"order_id": order_id}, unique_key=order_id)
 
 
 def tell_refunded(order_id: str, refund: str) -> NewJob:
@@ -23,5 +19,5 @@ def tell_refunded(order_id: str, refund: str) -> NewJob:
 
 def register(worker: Worker, service: AudienceService) -> None:
     """Makes the handlers known."""
-    worker.handle(_PAID, service.tell_paid)
+    worker.handle(PAID, service.tell_paid)
     worker.handle(_REFUNDED, service.tell_refunded)

@@ -10,18 +10,17 @@ from services.orders.cart.domain import Cart, CartItem, CatalogEntry, Owner
 from services.orders.coupon import repository as coupons
 
 __all__ = [
+    "Added",
     "LeftCart",
-    "add_item",
+    "add",
     "change_item",
     "clear",
-    "close",
     "create",
     "find",
     "is_left",
     "lock",
     "merge",
     "remove_item",
-    "set_contact",
     "set_coupon",
     "show_prices",
     "take_left",
@@ -40,13 +39,25 @@ INSERT INTO carts (customer_id) VALUES ($1)
     ON CONFLICT (customer_id) WHERE state = 'open' DO UPDATE SET updated_at = now()
 RETURNING id::text
 """
+# The cart's row is locked by being touched. Nobody can see a new one before it is there with what is in it.
 _ADD = """
-INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
-VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (cart_id, variant_id) DO UPDATE
-       SET quantity = i.quantity + excluded.quantity, title = excluded.title,
-           unit_price = excluded.unit_price, currency = excluded.currency
+WITH cart AS ({}),
+item AS (
+    INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
+    SELECT id, $4, $5, $6, $7, $8 FROM cart
+        ON CONFLICT (cart_id, variant_id) DO UPDATE
+           SET quantity = i.quantity + excluded.quantity, title = excluded.title,
+               unit_price = excluded.unit_price, currency = excluded.currency
+    RETURNING i.id, old.id IS NULL AS fresh)
+SELECT cart.id::text AS cart_id, item.id::text, item.fresh FROM cart, item
 """
+_ADD_TO_OPEN = _ADD.format("""
+    UPDATE carts c SET updated_at = now(), email = coalesce($2, c.email), customer_name = coalesce($3, c.customer_name)
+     WHERE {} AND c.state = 'open' RETURNING c.id""")
+_ADD_TO_NEW = _ADD.format("""
+    INSERT INTO carts (customer_id, email, customer_name) VALUES ($1, $2, $3)
+        ON CONFLICT (customer_id) WHERE state = 'open' DO UPDATE SET updated_at = now()
+    RETURNING id""")
 _SHOW = """
 UPDATE cart_items SET unit_price = now.unit_price, currency = now.currency, title = now.title
   FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS now (variant_id, unit_price, currency, title)
@@ -98,6 +109,15 @@ SELECT taken.id::text, coalesce(nullif(taken.email, ''), tried.email) AS email,
                ORDER BY i.id) AS items
       FROM cart_items i WHERE i.cart_id = taken.id) AS bag
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Pieces that were put into a cart; `item` is the whole line when it is `fresh`."""
+
+    cart_id: str
+    item: CartItem
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +176,6 @@ async def _touch(connection: Connection, cart_id: str) -> None:
     await connection.execute("UPDATE carts SET updated_at = now() WHERE id = $1", cart_id)
 
 
-async def set_contact(connection: Connection, cart_id: str, owner: Owner) -> None:
-    """Records where a customer can be reached about the cart."""
-    await connection.execute(
-        """
-        UPDATE carts SET email = $2, customer_name = $3
-         WHERE id = $1 AND (email, customer_name) IS DISTINCT FROM ($2, $3)
-        """,
-        cart_id,
-        owner.email,
-        owner.name,
-    )
-
-
 async def take_left(connection: Connection, limit: int) -> list[LeftCart]:
     """Marks up to `limit` carts that were left, so that each is reminded of once, and gives them."""
     rows = await connection.fetch(_TAKE_LEFT, limit)
@@ -180,10 +187,24 @@ async def is_left(connection: Connection, cart_id: str) -> bool:
     return bool(await connection.fetchval(_IS_LEFT, cart_id))
 
 
-async def add_item(connection: Connection, cart_id: str, entry: CatalogEntry, quantity: int) -> None:
-    """Adds pieces at today's price."""
-    await connection.execute(_ADD, cart_id, entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
-    await _touch(connection, cart_id)
+async def add(connection: Connection, owner: Owner, entry: CatalogEntry, quantity: int) -> Added:
+    """Adds pieces at today's price to somebody's open cart, in a new one when there is none; locks it.
+
+    What is known of how its owner can be reached is noted with it.
+
+    Raises asyncpg's `CheckViolationError` for more pieces than a line may have.
+    """
+    contact = (owner.email or None, owner.name or None)
+    what = (entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
+    row = None
+    if owner.scope:
+        condition, parameter = _of(owner)
+        row = await connection.fetchrow(_ADD_TO_OPEN.format(condition), parameter, *contact, *what)
+    if row is None:
+        row = await connection.fetchrow(_ADD_TO_NEW, owner.customer_id, *contact, *what)
+    assert row is not None  # an upsert has a row
+    item = CartItem(row["id"], entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
+    return Added(row["cart_id"], item, fresh=row["fresh"])
 
 
 async def change_item(connection: Connection, cart_id: str, item_id: str, quantity: int) -> bool:
@@ -210,11 +231,6 @@ async def set_coupon(connection: Connection, cart_id: str, coupon_id: str | None
 async def clear(connection: Connection, cart_id: str) -> None:
     """Takes every line out."""
     await connection.execute("DELETE FROM cart_items WHERE cart_id = $1", cart_id)
-
-
-async def close(connection: Connection, cart_id: str) -> None:
-    """Ends a cart whose order was paid: what comes next goes into a new one."""
-    await connection.execute("UPDATE carts SET state = 'ordered', updated_at = now() WHERE id = $1", cart_id)
 
 
 async def show_prices(connection: Connection, cart_id: str, entries: list[CatalogEntry]) -> None:

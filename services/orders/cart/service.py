@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import asyncpg
+
 from reliability import idempotency
 from reliability.context import client_address
 from reliability.errors import FieldError, NotFound, Unavailable, ValidationFailed
@@ -18,6 +20,7 @@ from services.orders.cart.domain import (
     price_changes,
     shortages,
 )
+from services.orders.cart.repository import Added
 from services.orders.cart.schemas import CartCheck, CartView
 from services.orders.catalog import Catalog
 from services.orders.coupon import repository as coupons
@@ -67,20 +70,28 @@ class CartService:
     async def add(self, owner: Owner, variant_id: str, quantity: int) -> CartView:
         """Adds pieces of a variant, in a new cart when there is none. Raises `UnknownVariant`, `CartFull`."""
         entry = (await self._catalog.entries([variant_id])).get(variant_id)
+        if entry is not None and not owner.scope and idempotency.current.get() is None:
+            return await self._begin(owner, entry, quantity)
         async with self._database.transaction("add to cart") as connection:
             claim = await idempotency.claim(connection, owner.scope or f"guest:{client_address.get()}")
             if entry is None:
                 message = f"There is no product variant {variant_id}."
                 raise UnknownVariant(message, errors=[{"pointer": "/variant_id", "message": "does not exist"}])
-            cart = await repository.lock(connection, owner) if owner.scope else None
-            cart = cart or Cart(await repository.create(connection, owner.customer_id))
-            _refuse_too_much(cart, entry, quantity)
-            await repository.add_item(connection, cart.id, entry, quantity)
-            if owner.customer_id:
-                await repository.set_contact(connection, cart.id, owner)
-            view = CartView.of(await repository.find(connection, Owner(owner.customer_id, cart.id)))
+            try:
+                added = await repository.add(connection, owner, entry, quantity)
+            except asyncpg.CheckViolationError:
+                raise _too_many() from None
+            cart = await repository.find(connection, Owner(owner.customer_id, added.cart_id))
+            _refuse_too_much(cart, added, entry)
+            view = CartView.of(cart)
             await claim.store(connection, 201, view.model_dump(mode="json"))
             return view
+
+    async def _begin(self, owner: Owner, entry: CatalogEntry, quantity: int) -> CartView:
+        """A guest's first pieces: nobody else knows this cart yet, so that one statement is all of it."""
+        async with self._database.connection() as connection:
+            added = await repository.add(connection, owner, entry, quantity)
+        return CartView.of(Cart(added.cart_id, (added.item,)))
 
     async def change(self, owner: Owner, item_id: str, quantity: int) -> CartView:
         """Sets a line's quantity. Raises `NotFound`."""
@@ -173,11 +184,16 @@ def _is_current(item: CartItem, entry: CatalogEntry | None) -> bool:
     return entry is None or shown == (entry.unit_price, entry.currency, entry.title)
 
 
-def _refuse_too_much(cart: Cart, entry: CatalogEntry, quantity: int) -> None:
-    pieces = cart.quantities()
-    if pieces.get(entry.variant_id, 0) + quantity > MAX_QUANTITY:
-        raise ValidationFailed([FieldError("/quantity", f"a cart holds at most {MAX_QUANTITY} of one product")])
-    if entry.variant_id not in pieces and len(pieces) >= _MAX_LINES:
+def _too_many() -> ValidationFailed:
+    return ValidationFailed([FieldError("/quantity", f"a cart holds at most {MAX_QUANTITY} of one product")])
+
+
+def _refuse_too_much(cart: Cart | None, added: Added, entry: CatalogEntry) -> None:
+    """Looks at the cart with what was added; what is refused is rolled back."""
+    assert cart is not None  # its row is locked
+    if added.fresh and len(cart.items) > _MAX_LINES:
         raise ValidationFailed([FieldError("/variant_id", f"a cart holds at most {_MAX_LINES} products")])
-    if cart.items and entry.currency != cart.currency:
-        raise ValidationFailed([FieldError("/variant_id", f"is sold in {entry.currency}, the cart in {cart.currency}")])
+    others = {item.currency for item in cart.items if item.id != added.item.id}
+    if others and others != {entry.currency}:
+        message = f"is sold in {entry.currency}, the cart in {others.pop()}"
+        raise ValidationFailed([FieldError("/variant_id", message)])

@@ -10,10 +10,11 @@
 A process may die between any two of these: the same key, or another key on the same cart, goes on from the order.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from reliability import idempotency, jobs
+from reliability import idempotency
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem, Unprocessable
@@ -145,18 +146,8 @@ class CheckoutService:
                 raise CartChanged("The cart changed while the order was being placed.", changes=differences)
             order = await self._live_order(connection, now, details)
             if order is None:
-                order_id = await orders.insert(connection, _new_order(owner, now, details, costs), self._hold_ttl)
-                await self._redeem(connection, owner, now, details, order_id)
-                await jobs.enqueue(
-                    connection,
-                    "expire_order",
-                    {"order_id": order_id},
-                    unique_key=order_id,
-                    delay=self._hold_ttl,
-                    max_attempts=1000,
-                )
-                order = await orders.find(connection, order_id)
-            assert order is not None  # written a line above
+                order = await orders.insert(connection, _new_order(owner, now, details, costs), self._hold_ttl)
+                await self._redeem(connection, owner, now, details, order.id)
             await claim.advance(connection, ORDERED, order_id=order.id)
             crash_point("checkout.order_not_committed")
             return order
@@ -184,6 +175,19 @@ class CheckoutService:
             crash_point("checkout.intent_created")
         except Problem as problem:
             await self._give_up(claim, order, problem)
+        prepared = replace(
+            order,
+            hold_expires_at=expires_at,
+            payment_intent_id=intent.payment_intent_id,
+            client_secret=intent.client_secret,
+        )
+        view = self._view(prepared)
+        if order.status is OrderStatus.PENDING:
+            async with self._database.connection() as connection:
+                crash_point("checkout.answer_not_committed")
+                if await orders.prepare_payment(connection, prepared, claim, 201, view.model_dump(mode="json")):
+                    return view
+        # It was paid, cancelled or prepared meanwhile.
         async with self._database.transaction("prepare payment") as connection:
             await orders.set_hold(connection, order.id, expires_at)
             await orders.set_intent(connection, order.id, intent.payment_intent_id, intent.client_secret)

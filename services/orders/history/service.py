@@ -75,7 +75,7 @@ class HistoryService:
             room = MAX_QUANTITY - there.get(line.variant_id, 0)
             quantity = min(line.quantity, room, entry.available if entry else 0)
             if entry is not None and quantity > 0:
-                await carts.add_item(connection, cart.id, entry, quantity)
+                await carts.add(connection, owner, entry, quantity)
             if quantity < line.quantity:
                 missing.append(MissingView(variant_id=line.variant_id, title=line.title, reason=_why(entry, quantity)))
         return missing

@@ -1,13 +1,18 @@
 """Every statement on orders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
 
+from reliability import idempotency, jobs
 from reliability.context import correlation_id
-from reliability.errors import NotFound
+from reliability.errors import LeaseLost, NotFound
+from reliability.idempotency import Claim
+from reliability.jobs import Job
 from reliability.postgres import Connection
+from reliability.telemetry import carrier
+from services.orders.audience.jobs import PAID
 from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
 
 __all__ = [
@@ -21,16 +26,19 @@ __all__ = [
     "get",
     "insert",
     "live_of_cart",
-    "mark_paid",
     "note",
+    "noted",
     "of_customer",
     "overdue",
+    "prepare_payment",
     "record_payment",
     "set_hold",
     "set_intent",
     "set_stock",
+    "stock_committed",
     "stop_ending",
     "summary",
+    "take_payment",
 ]
 
 _ORDER = """
@@ -42,12 +50,12 @@ SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.ship
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
 """
-_INSERT = """
+_INSERT = f"""
 WITH placed AS (
     INSERT INTO orders (cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount, shipping,
                         tax, total, hold_expires_at, correlation_id, customer_id, coupon_code, shipping_tax)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14, $15, $16)
-    RETURNING id),
+    RETURNING id, number, created_at, hold_expires_at),
 line AS (
     INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category,
                              discount, tax, product_id)
@@ -58,8 +66,85 @@ line AS (
            AS l (variant_id, sku, title, quantity, unit_price, category, discount, tax, product_id)),
 event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
-    SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed)
-SELECT id::text FROM placed
+    SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed),
+job AS ({
+    jobs.enqueueing(
+        "placed",
+        "expire_order",
+        "jsonb_build_object('order_id', id)",
+        unique_key="id::text",
+        correlation="$13",
+        trace="$26::jsonb",
+        delay="$12",
+        max_attempts=1000,
+    )
+})
+SELECT id::text, number, created_at, hold_expires_at FROM placed
+"""
+# One statement each, for the way an order usually goes: they change nothing when it is not as they expect.
+_PREPARED = f"""
+WITH prepared AS (
+    UPDATE orders SET hold_expires_at = $2, payment_intent_id = $3, client_secret = $4
+     WHERE id = $1 AND status = 'pending' AND payment_intent_id IS NULL
+    RETURNING id),
+stored AS ({idempotency.storing(5, "EXISTS (SELECT FROM prepared)")})
+SELECT (SELECT count(*) FROM prepared) AS prepared, (SELECT count(*) FROM stored) AS stored
+"""
+_TAKE_PAYMENT = f"""
+WITH paid AS (
+    UPDATE orders SET status = 'paid', paid_at = now()
+     WHERE id = $1 AND status = 'pending' AND total = $3 AND currency = $4
+    RETURNING id, cart_id, correlation_id),
+payment AS (
+    INSERT INTO order_payments (payment_intent_id, order_id, amount, currency, outcome)
+    SELECT $2, id, $3, $4, 'applied' FROM paid),
+event AS (
+    INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
+    SELECT id, 'paid', 'payment arrived', correlation_id, 'payments' FROM paid),
+cart AS (UPDATE carts SET state = 'ordered', updated_at = now() FROM paid WHERE carts.id = paid.cart_id),
+commit_job AS ({
+    jobs.enqueueing(
+        "paid",
+        "commit_stock",
+        "jsonb_build_object('order_id', id)",
+        unique_key="id::text",
+        correlation="correlation_id",
+        trace="$5::jsonb",
+    )
+}),
+audience_job AS ({
+    jobs.enqueueing(
+        "paid",
+        PAID,
+        "jsonb_build_object('order_id', id)",
+        unique_key="id::text",
+        correlation="correlation_id",
+        trace="$5::jsonb",
+    )
+})
+SELECT correlation_id FROM paid
+"""
+_STOCK_COMMITTED = f"""
+WITH done AS ({jobs.completing("$2", "$3")}),
+stocked AS (UPDATE orders SET stock = 'committed' WHERE id = $1 AND EXISTS (SELECT FROM done) RETURNING orders.id),
+job AS ({
+    jobs.enqueueing(
+        "stocked",
+        "send_confirmation",
+        "jsonb_build_object('order_id', id)",
+        unique_key="id::text",
+        correlation="$4::text",
+        trace="$5::jsonb",
+    )
+})
+SELECT count(*) FROM done
+"""
+_NOTED = f"""
+WITH done AS ({jobs.completing("$2", "$3")}),
+noted AS (
+    INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
+    SELECT $1::uuid, $4, $5, $6, 'orders' FROM done)
+SELECT count(*) FROM done
 """
 _NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id, actor) VALUES ($1, $2, $3, $4, $5)"
 _SUMMARY = """
@@ -143,38 +228,87 @@ async def of_customer(connection: Connection, customer_id: str, after: str | Non
     return [_order(row) for row in rows]
 
 
-async def insert(connection: Connection, order: Order, ttl_seconds: int) -> str:
-    """Places a new order; its id. `order.id`, `number` and `hold_expires_at` are given by the database."""
-    return str(
-        await connection.fetchval(
-            _INSERT,
-            order.cart_id,
-            order.email,
-            order.shipping_address,
-            order.shipping_method,
-            order.note,
-            order.currency,
-            order.subtotal,
-            order.discount,
-            order.shipping,
-            order.tax,
-            order.total,
-            ttl_seconds,
-            order.correlation_id,
-            order.customer_id,
-            order.coupon_code,
-            order.shipping_tax,
-            [line.variant_id for line in order.lines],
-            [line.sku for line in order.lines],
-            [line.title for line in order.lines],
-            [line.quantity for line in order.lines],
-            [line.unit_price for line in order.lines],
-            [line.category for line in order.lines],
-            [line.discount for line in order.lines],
-            [line.tax for line in order.lines],
-            [line.product_id for line in order.lines],
-        )
+async def insert(connection: Connection, order: Order, ttl_seconds: int) -> Order:
+    """Places a new order, with the job that ends it after `ttl_seconds`.
+
+    What the database gives it (`id`, `number` and two instants) is in the answer.
+    """
+    lines = tuple(sorted(order.lines, key=lambda line: (line.title, line.variant_id)))  # as it is read again
+    row = await connection.fetchrow(
+        _INSERT,
+        order.cart_id,
+        order.email,
+        order.shipping_address,
+        order.shipping_method,
+        order.note,
+        order.currency,
+        order.subtotal,
+        order.discount,
+        order.shipping,
+        order.tax,
+        order.total,
+        ttl_seconds,
+        order.correlation_id,
+        order.customer_id,
+        order.coupon_code,
+        order.shipping_tax,
+        [line.variant_id for line in lines],
+        [line.sku for line in lines],
+        [line.title for line in lines],
+        [line.quantity for line in lines],
+        [line.unit_price for line in lines],
+        [line.category for line in lines],
+        [line.discount for line in lines],
+        [line.tax for line in lines],
+        [line.product_id for line in lines],
+        carrier(),
     )
+    assert row is not None  # inserted, or an error
+    return replace(order, lines=lines, **row)
+
+
+async def prepare_payment(connection: Connection, order: Order, claim: Claim, status: int, answer: object) -> bool:
+    """Records hold and intent of an order that waits for its money, and the answer to its checkout, in one statement.
+
+    False, with nothing changed, when the order is further than that. Raises `LeaseLost`.
+    """
+    row = await connection.fetchrow(
+        _PREPARED,
+        order.id,
+        order.hold_expires_at,
+        order.payment_intent_id,
+        order.client_secret,
+        *claim.stored(status, answer),
+    )
+    assert row is not None  # a SELECT without FROM has one row
+    if row["prepared"] and not row["stored"]:
+        raise LeaseLost
+    return bool(row["prepared"])
+
+
+async def take_payment(connection: Connection, payment: NewPayment) -> str | None:
+    """Takes the money an order waits for: payment, status, timeline, cart and the job that commits its stock.
+
+    The order's correlation id; None, with nothing changed, when it is not that money or the order does not wait.
+    """
+    flow: str | None = await connection.fetchval(
+        _TAKE_PAYMENT, payment.order_id, payment.payment_intent_id, payment.amount, payment.currency, carrier()
+    )
+    jobs.wake()
+    return flow
+
+
+async def stock_committed(connection: Connection, order_id: str, job: Job) -> None:
+    """Notes that the stock was taken, enqueues the confirmation and ends `job`. Raises `LeaseLost`."""
+    done = await connection.fetchval(_STOCK_COMMITTED, order_id, job.id, job.fence, correlation_id(), carrier())
+    jobs.wake()
+    job.settled(ours=bool(done))
+
+
+async def noted(connection: Connection, order: Order, reason: str, job: Job) -> None:
+    """Adds to the timeline and ends `job`. Raises `LeaseLost`."""
+    done = await connection.fetchval(_NOTED, order.id, job.id, job.fence, order.status, reason, correlation_id())
+    job.settled(ours=bool(done))
 
 
 async def note(
@@ -234,14 +368,6 @@ async def cancel(connection: Connection, order_id: str, reason: str, actor: str)
         return False
     await note(connection, order_id, OrderStatus.CANCELLED, reason, actor)
     return True
-
-
-async def mark_paid(connection: Connection, order_id: str) -> None:
-    """Pending to paid; the caller holds the order's lock and has looked."""
-    await connection.execute(
-        "UPDATE orders SET status = 'paid', paid_at = now() WHERE id = $1 AND status = 'pending'", order_id
-    )
-    await note(connection, order_id, OrderStatus.PAID, "payment arrived", Actor.PAYMENTS)
 
 
 async def fulfil(

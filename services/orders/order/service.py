@@ -2,15 +2,15 @@
 
 from datetime import datetime
 
+import asyncpg
+
 from reliability import jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
-from reliability.jobs import Job, NewJob
+from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
-from services.orders.audience.jobs import tell_paid
-from services.orders.cart import repository as carts
 from services.orders.catalog import Catalog
 from services.orders.errors import AmountMismatch
 from services.orders.notifications import Notifications
@@ -35,6 +35,8 @@ class OrderService:
 
     async def record_payment(self, payment: NewPayment) -> PaymentOutcome:
         """Takes money for an order, once per payment intent. Raises `NotFound`, `AmountMismatch`."""
+        if await self._awaited(payment):
+            return PaymentOutcome.APPLIED
         async with self._database.transaction("record payment") as connection:
             order = await repository.find(connection, payment.order_id, lock=True)
             if order is None:
@@ -44,27 +46,29 @@ class OrderService:
             if known is not None:
                 return known
             outcome = outcome_of_payment(order.status)
-            matches = (payment.amount, payment.currency) == (order.total, order.currency)
-            if outcome is PaymentOutcome.APPLIED and not matches:
+            if outcome is PaymentOutcome.APPLIED:  # it waits for money, and not for this
                 raise AmountMismatch(
                     f"Order {order.number} costs {order.total} {order.currency}, "
                     f"{payment.amount} {payment.currency} arrived."
                 )
             await repository.record_payment(connection, payment, outcome)
-            await self._apply(connection, order, payment, outcome)
-            crash_point("payment.not_committed")
-            return outcome
-
-    async def _apply(self, connection: Connection, order: Order, payment: NewPayment, outcome: PaymentOutcome) -> None:
-        if outcome is PaymentOutcome.APPLIED:
-            await repository.mark_paid(connection, order.id)
-            await carts.close(connection, order.cart_id)
-            commit = NewJob("commit_stock", {"order_id": order.id}, unique_key=order.id)
-            await jobs.enqueue_many(connection, [commit, tell_paid(order.id)])
-        else:
             reason = "a payment came that the order cannot use"
             await repository.note(connection, order.id, order.status, reason, Actor.PAYMENTS)
             await self._send_back(connection, payment, "order no longer payable")
+            return outcome
+
+    async def _awaited(self, payment: NewPayment) -> bool:
+        """Takes the payment if it is the one the order waits for. One statement is the transaction."""
+        async with self._database.connection() as connection:
+            crash_point("payment.not_committed")
+            try:
+                flow = await repository.take_payment(connection, payment)
+            except asyncpg.UniqueViolationError:  # recorded before, for another order
+                return False
+        if flow is None:
+            return False
+        adopt_correlation(flow)
+        return True
 
     async def _send_back(self, connection: Connection, payment: NewPayment, reason: str) -> None:
         await jobs.enqueue(
@@ -95,16 +99,20 @@ class OrderService:
         else:
             stock = order.stock
         crash_point("stock.not_noted")
-        async with self._database.transaction("stock committed") as connection:
+        if stock is StockState.COMMITTED:
+            async with self._database.connection() as connection:
+                await repository.stock_committed(connection, order.id, job)
+        else:
+            await self._stock_lost(order, stock, job)
+        crash_point("stock.noted")
+
+    async def _stock_lost(self, order: Order, stock: StockState, job: Job) -> None:
+        async with self._database.transaction("stock lost") as connection:
             await repository.find(connection, order.id, lock=True)
             await repository.set_stock(connection, order.id, stock)
-            if stock is StockState.COMMITTED:
-                await jobs.enqueue(connection, "send_confirmation", {"order_id": order.id}, unique_key=order.id)
-            else:
-                await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
-                await send_back_rest(connection, order, "out_of_stock")
+            await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
+            await send_back_rest(connection, order, "out_of_stock")
             await job.complete(connection)
-        crash_point("stock.noted")
 
     async def send_confirmation(self, job: Job) -> None:
         """Hands the confirmation over to notifications, under a key that is the order's."""
@@ -113,9 +121,8 @@ class OrderService:
             f"order-confirmation:{order.id}", order.email, "order_confirmation", confirmation(order)
         )
         crash_point("confirmation.not_noted")
-        async with self._database.transaction("confirmation sent") as connection:
-            await repository.note(connection, order.id, order.status, "confirmation handed over")
-            await job.complete(connection)
+        async with self._database.connection() as connection:
+            await repository.noted(connection, order, "confirmation handed over", job)
 
     async def payable(self, order_id: str, customer_id: str) -> Order:
         """A customer's order, for who wants to let them pay it. Raises `NotFound`."""

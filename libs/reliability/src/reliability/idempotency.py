@@ -28,7 +28,19 @@ from reliability.errors import (
 if TYPE_CHECKING:
     from reliability.postgres import Connection
 
-__all__ = ["MESSAGE", "RETENTION_HOURS", "STARTED", "Claim", "Key", "Replay", "claim", "current", "parse", "purge"]
+__all__ = [
+    "MESSAGE",
+    "RETENTION_HOURS",
+    "STARTED",
+    "Claim",
+    "Key",
+    "Replay",
+    "claim",
+    "current",
+    "parse",
+    "purge",
+    "storing",
+]
 
 STARTED: Final = "started"
 """The recovery point of a key that was just claimed."""
@@ -140,10 +152,14 @@ class Claim:
         A message is what an RPC answers; it is replayed over gRPC and nowhere else. Raises `LeaseLost`.
         """
         if self.key:
-            stored, kept = _encoded(body), dict(headers or {})
-            if isinstance(body, _Message):
-                kept["content-type"] = MESSAGE
-            await self._fenced(connection, _STORE, status, kept, stored)
+            await self._fenced(connection, _STORE, *self.stored(status, body, headers)[3:])
+
+    def stored(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> tuple[Any, ...]:
+        """The parameters of `storing`: scope, key, lease, status, headers, body."""
+        kept = dict(headers or {})
+        if isinstance(body, _Message):
+            kept["content-type"] = MESSAGE
+        return self.scope, self.key, self.lease, status, kept, _encoded(body)
 
     async def release(self, connection: "Connection") -> None:
         """Gives the lease back after a failure, so that a retry resumes at once instead of waiting for its end."""
@@ -158,6 +174,20 @@ class Claim:
     async def _fenced(self, connection: "Connection", statement: str, *values: object) -> None:
         if await connection.execute(statement, self.scope, self.key, self.lease, *values) != "UPDATE 1":
             raise LeaseLost
+
+
+def storing(first: int, condition: str) -> str:
+    """What `Claim.store` does, for a WITH of somebody else's statement; it returns a row when the claim still held.
+
+    The parameters from `$first` on are `Claim.stored`; `condition` is SQL that says whether there is an answer to
+    store. Who gets no row back although there was one has lost the lease.
+    """
+    scope, key, lease, status, headers, body = (f"${first + place}" for place in range(6))
+    return f"""
+    UPDATE idempotency_keys SET status = {status}, headers = {headers}, body = {body}, lease = NULL, lease_until = NULL
+     WHERE scope = {scope} AND key = {key} AND lease = {lease} AND {condition}
+    RETURNING key
+    """
 
 
 def _encoded(body: Any) -> bytes:

@@ -5,7 +5,16 @@ the second run must find the work done.
 """
 
 from reliability.jobs.model import Job, Park, Run, Snooze, StoredRun
-from reliability.jobs.queue import NewJob, count_dead_letters, enqueue, enqueue_many, redrive
+from reliability.jobs.queue import (
+    NewJob,
+    completing,
+    count_dead_letters,
+    enqueue,
+    enqueue_many,
+    enqueueing,
+    redrive,
+    wake,
+)
 from reliability.jobs.worker import Worker
 
 __all__ = [
@@ -16,8 +25,11 @@ __all__ = [
     "Snooze",
     "StoredRun",
     "Worker",
+    "completing",
     "count_dead_letters",
     "enqueue",
     "enqueue_many",
+    "enqueueing",
     "redrive",
+    "wake",
 ]

@@ -43,6 +43,7 @@ class Job:
     trace: dict[str, str]
     age: float = 0.0
     completed: bool = False
+    order_key: str | None = None
 
     @property
     def last_attempt(self) -> bool:
@@ -54,7 +55,11 @@ class Job:
 
         Raises `LeaseLost` when another worker owns it by now; the transaction must then roll back.
         """
-        if await connection.execute(_COMPLETE, self.id, self.fence) != "UPDATE 1":
+        self.settled(ours=await connection.execute(_COMPLETE, self.id, self.fence) == "UPDATE 1")
+
+    def settled(self, *, ours: bool) -> None:
+        """Notes that a statement with `queue.completing` in it has run. Raises `LeaseLost` when it was not `ours`."""
+        if not ours:
             message = f"Job {self.id} was taken over by another worker."
             raise LeaseLost(message)
         self.completed = True

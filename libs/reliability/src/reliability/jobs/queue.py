@@ -21,10 +21,13 @@ __all__ = [
     "LOST",
     "SIGNAL",
     "NewJob",
+    "completing",
     "count_dead_letters",
     "enqueue",
     "enqueue_many",
+    "enqueueing",
     "redrive",
+    "wake",
 ]
 
 SIGNAL = "jobs"
@@ -63,7 +66,7 @@ UPDATE jobs SET state = 'queued', lease_until = NULL, run_at = now(), last_error
 # do not. Of a kind that nobody knows any more the hook has gone too.
 _EXHAUSTED = """
 SELECT id, kind, payload, attempt, max_attempts, fence, correlation_id, trace,
-       extract(epoch FROM now() - created_at)::float8 AS age
+       extract(epoch FROM now() - created_at)::float8 AS age, order_key
   FROM jobs WHERE state = 'running' AND lease_until < now() AND attempt >= max_attempts
    AND (kind = ANY($1::text[]) OR lease_until < now() - $2 * interval '1 second') ORDER BY id LIMIT 100
 """
@@ -87,7 +90,7 @@ UPDATE jobs
   FROM due
  WHERE jobs.id = due.id
 RETURNING jobs.id, kind, payload, attempt, max_attempts, fence, correlation_id, trace,
-          extract(epoch FROM now() - created_at)::float8 AS age
+          extract(epoch FROM now() - created_at)::float8 AS age, order_key
 """
 
 # A handler that completes its job holds the row until it commits: waiting for that would cost the other jobs their
@@ -178,15 +181,19 @@ SELECT s.name, extract(epoch FROM now() - coalesce(
   FROM job_schedules s JOIN unnest($1::text[], $2::float8[]) AS w (name, every) USING (name)
 """
 
-# The schedule's row lock lets one worker through; run row and job are born in the same statement. A next run
+# The schedules' row locks let one worker through; run row and job are born in the same statement. A next run
 # two periods away was noted by a clock that has been set back since: waiting for it would skip all in between.
+# All schedules at once: this is asked every second by every worker there is.
 _FIRE = """
 WITH due AS (
-    UPDATE job_schedules SET next_run_at = now() + $2 * interval '1 second'
-     WHERE name = $1 AND (next_run_at <= now() OR next_run_at > now() + 2 * $2 * interval '1 second')
-    RETURNING name, now() AS scheduled_for),
+    SELECT s.name, w.every FROM job_schedules s JOIN unnest($1::text[], $2::float8[]) AS w (name, every) USING (name)
+     WHERE s.next_run_at <= now() OR s.next_run_at > now() + 2 * w.every * interval '1 second'
+       FOR UPDATE OF s SKIP LOCKED),
+fired AS (
+    UPDATE job_schedules s SET next_run_at = now() + due.every * interval '1 second' FROM due WHERE s.name = due.name
+    RETURNING s.name, now() AS scheduled_for),
 run AS (
-    INSERT INTO job_runs (job, scheduled_for) SELECT name, scheduled_for FROM due RETURNING id, job, scheduled_for)
+    INSERT INTO job_runs (job, scheduled_for) SELECT name, scheduled_for FROM fired RETURNING id, job, scheduled_for)
 INSERT INTO jobs (kind, payload, unique_key, max_attempts)
 SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run
 RETURNING id
@@ -234,7 +241,8 @@ async def enqueue_many(connection: Connection, jobs: Iterable[NewJob]) -> list[i
         correlation_id(),
         carrier(),
     )
-    signal(SIGNAL)
+    if any(job.delay <= 0 for job in new):
+        signal(SIGNAL)
     return [row["id"] for row in rows]
 
 
@@ -251,8 +259,54 @@ async def enqueue(
     """Adds one job in the caller's transaction; False when its `unique_key` was used before."""
     row = (kind, dict(payload), unique_key, order_key, max_attempts, delay, correlation_id(), carrier())
     job_id = await connection.fetchval(_ENQUEUE_ONE, *row)
-    signal(SIGNAL)
+    if delay <= 0:  # a worker that looks now would not find it
+        signal(SIGNAL)
     return job_id is not None
+
+
+def enqueueing(
+    source: str,
+    kind: str,
+    payload: str,
+    *,
+    correlation: str,
+    trace: str,
+    unique_key: str = "NULL",
+    order_key: str = "NULL",
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    delay: str = "0",
+) -> str:
+    """The INSERT of jobs for a WITH of somebody else's statement: one for each row of `source`, a table or a CTE.
+
+    It saves the round trip of `enqueue` where one statement does all the rest. All but `kind` and `max_attempts` is
+    SQL of that statement: parameters, columns of `source`. `trace` is what `telemetry.carrier()` gives, `delay` is in
+    seconds. Call `wake` when the statement has run.
+    """
+    return f"""
+    INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
+    SELECT '{kind}', {payload}, {unique_key}, {order_key}, {max_attempts}, now() + {delay} * interval '1 second',
+           {correlation}, {trace}
+      FROM {source}
+        ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+    """
+
+
+def completing(job: str, fence: str) -> str:
+    """What `Job.complete` does, for a WITH of somebody else's statement; it returns a row when the job was still ours.
+
+    `job` and `fence` are SQL, usually two parameters. The statement must change nothing when no row comes back, and
+    its caller tells the job with `Job.settled`.
+    """
+    return f"""
+    UPDATE jobs SET state = 'done', finished_at = now(), lease_until = NULL, last_error = NULL
+     WHERE id = {job} AND fence = {fence} AND state = 'running'
+    RETURNING id
+    """
+
+
+def wake() -> None:
+    """Tells the workers of this process, once the held connection's work has committed, that there is a job."""
+    signal(SIGNAL)
 
 
 def _storable(text: str) -> str:
@@ -272,6 +326,7 @@ def _job(row: "asyncpg.Record") -> Job:
         correlation_id=row["correlation_id"],
         trace=row["trace"],
         age=row["age"],
+        order_key=row["order_key"],
     )
 
 
@@ -379,9 +434,12 @@ async def lateness(connection: Connection, every: Mapping[str, float]) -> dict[s
     return {row["name"]: max(0.0, row["late"]) for row in rows}
 
 
-async def fire(connection: Connection, name: str, every: float) -> bool:
-    """Enqueues a schedule's job when it is due; False when it is not, or another worker was first."""
-    return await connection.fetchval(_FIRE, name, every) is not None
+async def fire(connection: Connection, every: Mapping[str, float]) -> int:
+    """Enqueues the jobs of the schedules that are due; how many. `every` is in seconds, by name.
+
+    Those that another worker is firing at this moment are passed by.
+    """
+    return len(await connection.fetch(_FIRE, list(every), list(every.values())))
 
 
 async def trigger(connection: Connection, name: str) -> int:

@@ -84,6 +84,7 @@ class Worker:
         self._ended: dict[tuple[int, int], Job] = {}
         self._recording = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._more = False
         database.listen(queue.SIGNAL, self._wake.set)
 
     def handle(
@@ -179,6 +180,7 @@ class Worker:
             return 0
         async with self._database.connection() as connection:
             jobs = await queue.claim(connection, list(self._handlers), free, self._lease)
+        self._more = len(jobs) == free
         for job in jobs:
             task = asyncio.create_task(self._attempt(job), name=f"job:{job.kind}:{job.id}")
             until = asyncio.get_running_loop().time() + self._handlers[job.kind].timeout + self._lease
@@ -187,8 +189,11 @@ class Worker:
         return len(jobs)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._running.pop(task, None)
-        self._wake.set()
+        ended = self._running.pop(task).job
+        # What it enqueued, its commit has told. A look is worth its round trip only for what a free slot or the
+        # end of this one lets through.
+        if self._more or ended.order_key is not None:
+            self._wake.set()
 
     async def _attempt(self, job: Job) -> None:
         handler = self._handlers[job.kind]
@@ -354,10 +359,11 @@ class Worker:
         _age.set(age)
 
     async def _fire_due(self) -> None:
-        for schedule in self._schedules.values():
-            async with self._database.transaction("fire schedule") as connection:
-                if await queue.fire(connection, schedule.name, schedule.every):
-                    self._wake.set()
+        if not self._schedules:
+            return
+        async with self._database.connection() as connection:
+            if await queue.fire(connection, {each.name: each.every for each in self._schedules.values()}):
+                self._wake.set()
 
     async def _run_schedule(self, job: Job) -> None:
         run_id = job.payload["run_id"]
