@@ -6,6 +6,8 @@ from holdfast.accounts.v1 import accounts_pb2, accounts_pb2_grpc
 from holdfast.admin.v1 import admin_pb2, admin_pb2_grpc
 from holdfast.common.v1 import operations_pb2, operations_pb2_grpc
 from holdfast.notifications.v1 import notifications_pb2_grpc
+from holdfast.orders.v1 import orders_pb2_grpc
+from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, idempotency, retention, rpc
 from reliability.asgi import authenticator
 from reliability.http import HttpClient
@@ -69,7 +71,12 @@ def build(runtime: Runtime[AccountsSettings]) -> Application:
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))
     log = rpc.audit_log(admin.AppendAudit, admin_pb2.AppendAuditRequest, step="admin.AppendAudit")
     audit.deliver(worker, database, log)
-    identity_jobs.register(worker, identity, notifications)
+    others = identity_jobs.Others(
+        notifications,
+        orders_pb2_grpc.OrdersServiceStub(runtime.channel(settings.orders_grpc)),
+        payments_pb2_grpc.PaymentsServiceStub(runtime.channel(settings.payments_grpc)),
+    )
+    identity_jobs.register(worker, identity, others)
     post, links = Post(notifications), Links(sealer, settings.public_url)
     credentials = CredentialService(database, passwords, guard, links, public_url=settings.public_url)
     mail_jobs.register(worker, post)

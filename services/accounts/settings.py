@@ -17,6 +17,8 @@ class AccountsSettings(ServiceSettings):
 
     admin_grpc: str
     notifications_grpc: str
+    orders_grpc: str
+    payments_grpc: str
     accounts_secret: SecretStr = Field(min_length=32)
     signing_key_file: Path
     access_token_seconds: int = Field(default=900, ge=60, le=3600)

@@ -46,6 +46,7 @@ from services.orders.coupon.desk import CouponDesk
 from services.orders.coupon.servicer import CouponDeskServicer
 from services.orders.desk.service import OrderDesk
 from services.orders.desk.servicer import OrderDeskServicer
+from services.orders.erasure.service import ErasureService
 from services.orders.history.routes import HistoryRoutes
 from services.orders.history.service import HistoryService
 from services.orders.notifications import Notifications
@@ -110,7 +111,8 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
                 operations_servicer(runtime.worker, database, operations_pb2),
             ),
             orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
-                orders_pb2_grpc.add_OrdersServiceServicer_to_server, OrdersServicer(order_service, refunds)
+                orders_pb2_grpc.add_OrdersServiceServicer_to_server,
+                OrdersServicer(order_service, refunds, ErasureService(database)),
             ),
             order_desk_pb2.DESCRIPTOR.services_by_name["OrderDeskService"]: partial(
                 order_desk_pb2_grpc.add_OrderDeskServiceServicer_to_server,

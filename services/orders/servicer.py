@@ -11,6 +11,7 @@ from holdfast.orders.v1 import orders_pb2_grpc
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.ids import is_id
+from services.orders.erasure.service import ErasureService
 from services.orders.order.domain import PaymentOutcome
 from services.orders.order.repository import NewPayment
 from services.orders.order.service import OrderService
@@ -25,9 +26,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
     """Translates."""
 
-    def __init__(self, service: OrderService, refunds: RefundService) -> None:
+    def __init__(self, service: OrderService, refunds: RefundService, erasure: ErasureService) -> None:
         self._service = service
         self._refunds = refunds
+        self._erasure = erasure
 
     async def RecordPayment(self, request: pb.RecordPaymentRequest, context: Context) -> pb.RecordPaymentResponse:
         """See the proto."""
@@ -94,6 +96,10 @@ class OrdersServicer(orders_pb2_grpc.OrdersServiceServicer):
             pending_orders=summary.pending,
             dead_letters=summary.dead_letters,
         )
+
+    async def ForgetCustomer(self, request: pb.ForgetCustomerRequest, context: Context) -> pb.ForgetCustomerResponse:
+        """See the proto."""
+        return pb.ForgetCustomerResponse(kept=await self._erasure.forget(request.customer_id))
 
 
 def _order_id(value: str) -> str:

@@ -19,6 +19,7 @@ from services.payments_webhooks import jobs
 from services.payments_webhooks.customer.service import CustomerService
 from services.payments_webhooks.dispute.events import DisputeEvents
 from services.payments_webhooks.dispute.service import DisputeService
+from services.payments_webhooks.erasure.service import ErasureService
 from services.payments_webhooks.intent.events import IntentEvents
 from services.payments_webhooks.intent.service import IntentService
 from services.payments_webhooks.intent.sessions import SessionEvents
@@ -72,13 +73,15 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
     audit.deliver(runtime.worker, database, log)
     customers = CustomerService(database, stripe)
     pay = PayService(database, intents, Orders(orders), customers)
-    servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database))
+    subscriptions = SubscriptionService(database, stripe, customers)
+    erasure = ErasureService(database, subscriptions, customers)
+    servicer = PaymentsServicer(database, intents, refunds, webhooks, reconciler, DisputeService(database), erasure)
     retention.register(runtime.worker, database, inbox.purge, idempotency.purge)
     return Application(
         endpoints=[
             *WebhookRoutes(webhooks).endpoints(),
             *PayRoutes(pay, customers).endpoints(),
-            *SubscriptionRoutes(SubscriptionService(database, stripe, customers)).endpoints(),
+            *SubscriptionRoutes(subscriptions).endpoints(),
             cron(runtime.worker, "reconcile-payments", "reconcile_payments"),
         ],
         rpcs={

@@ -12,6 +12,7 @@ from reliability.ids import is_id
 from reliability.postgres import Database
 from services.payments_webhooks import messages, repository
 from services.payments_webhooks.dispute.service import DisputeService
+from services.payments_webhooks.erasure.service import ErasureService
 from services.payments_webhooks.intent.domain import PaymentState
 from services.payments_webhooks.intent.repository import NewPayment
 from services.payments_webhooks.intent.service import IntentService
@@ -35,6 +36,7 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
         webhooks: WebhookService,
         reconciler: ReconcileService,
         disputes: DisputeService,
+        erasure: ErasureService,
     ) -> None:
         self._database = database
         self._intents = intents
@@ -42,6 +44,7 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
         self._webhooks = webhooks
         self._reconciler = reconciler
         self._disputes = disputes
+        self._erasure = erasure
 
     async def CreateIntent(self, request: pb.CreateIntentRequest, context: Context) -> pb.CreateIntentResponse:
         """See the proto."""
@@ -77,6 +80,10 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
         )
         crash_point("refund.asked_not_answered")
         return pb.RefundPaymentResponse(refund_id=refund_id)
+
+    async def ForgetCustomer(self, request: pb.ForgetCustomerRequest, context: Context) -> pb.ForgetCustomerResponse:
+        """See the proto."""
+        return pb.ForgetCustomerResponse(kept=await self._erasure.forget(request.customer_id, request.email))
 
     async def ListWebhooks(self, request: pb.ListWebhooksRequest, context: Context) -> pb.ListWebhooksResponse:
         """See the proto."""

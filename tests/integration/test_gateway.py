@@ -404,7 +404,7 @@ async def test_whoever_says_where_they_come_from_is_noted(
 
     await eventually(written)
     lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if correlation in line]
-    assert [line["forged"] for line in lines] == (noted or [None]) * 2
+    assert [line["forged"] for line in lines] == [noted[0] if noted else None] * 2
 
 
 async def test_the_body_limit_is_one_mebibyte(gateway: Gateway) -> None:

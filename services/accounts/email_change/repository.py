@@ -6,7 +6,7 @@ import asyncpg
 
 from reliability.postgres import Connection
 
-__all__ = ["apply", "ask", "confirm", "pending"]
+__all__ = ["apply", "ask", "confirm", "former", "pending"]
 
 _SUPERSEDE: Final = "UPDATE email_changes SET state = 'superseded' WHERE account_id = $1 AND state = 'asked'"
 _ADD: Final = "INSERT INTO email_changes (id, account_id, old_email, new_email) VALUES ($1, $2, $3, $4)"
@@ -19,6 +19,7 @@ RETURNING new_email, old_confirmed_at IS NOT NULL AND new_confirmed_at IS NOT NU
 """
 _APPLIED: Final = "UPDATE email_changes SET state = 'applied' WHERE id = $1 AND state = 'asked'"
 _MOVE: Final = "UPDATE accounts SET email = $2, email_verified_at = now(), changed_at = now() WHERE id = $1"
+_FORMER: Final = "SELECT DISTINCT old_email FROM email_changes WHERE account_id = $1 AND state = 'applied'"
 _PENDING: Final = """
 SELECT new_email FROM email_changes WHERE account_id = $1 AND state = 'asked' AND created_at > now() - interval '1 day'
 """
@@ -50,3 +51,8 @@ async def pending(connection: Connection, account_id: str) -> str | None:
     """The address an account waits to have."""
     found: str | None = await connection.fetchval(_PENDING, account_id)
     return found
+
+
+async def former(connection: Connection, account_id: str) -> list[str]:
+    """The addresses an account had before."""
+    return [row["old_email"] for row in await connection.fetch(_FORMER, account_id)]

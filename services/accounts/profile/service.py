@@ -13,7 +13,7 @@ from services.accounts.email_change import repository as email_changes
 from services.accounts.email_change.service import ask
 from services.accounts.identity import repository as accounts
 from services.accounts.identity.domain import Account, Kind, Status
-from services.accounts.identity.service import announce
+from services.accounts.identity.service import announce, forget
 from services.accounts.profile import repository
 from services.accounts.profile.errors import StaffAccount
 from services.accounts.profile.schemas import ChangeProfile, Export, Profile
@@ -70,8 +70,8 @@ class ProfileService:
                 raise StaffAccount
             await end_sessions(connection, account.id, EndReason.ERASED)
             await revoke(connection, accounts=[account.id])
+            await forget(connection, account)
             await repository.erase(connection, account.id)
-            await announce(connection, [account.id])
             crash_point("erase.not_committed")
         crash_point("erase.not_answered")
         _log.info("account_erased", account=who.id)

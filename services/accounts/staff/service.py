@@ -12,6 +12,7 @@ from reliability.postgres import Connection, Database
 from services.accounts.email_change.errors import EmailTaken
 from services.accounts.identity import repository as accounts
 from services.accounts.identity.domain import Account, Permission, Role, Status, permissions_of
+from services.accounts.identity.service import forget
 from services.accounts.mail_tokens import repository as links
 from services.accounts.mail_tokens.domain import Purpose
 from services.accounts.mail_tokens.service import queue_link
@@ -95,10 +96,11 @@ class StaffService:
         """
         async with self._database.transaction("remove staff") as connection:
             team = await repository.team(connection)
-            _target(team, member_id, staff_id)
+            member = _target(team, member_id, staff_id)
             _keep_an_owner({key: member for key, member in team.items() if key != member_id})
             await end_sessions(connection, member_id, EndReason.ERASED)
             await revoke(connection, accounts=[member_id])
+            await forget(connection, member)
             await profiles.erase(connection, member_id)
             await audit.record(connection, staff_id, "staff.removed", member_id)
             crash_point("removal.not_committed")

@@ -1,5 +1,7 @@
 """A customer's name at Stripe, and the cards they let Stripe keep. We hold the name and nothing of the cards."""
 
+from typing import Final
+
 import stripe
 
 from reliability.context import Principal
@@ -12,6 +14,8 @@ from services.payments_webhooks.pay.schemas import CardPage, CardView
 from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe, too_old
 
 __all__ = ["CustomerService"]
+
+_PAGE: Final = 100
 
 
 class CustomerService:
@@ -73,9 +77,24 @@ class CustomerService:
         await self.require_card(who, method_id)
         await self._stripe.customers.detach(method_id)
 
+    async def forget_cards(self, account_id: str) -> None:
+        """Takes every card of an account back from Stripe."""
+        stripe_id = await self._stripe_id(account_id)
+        if stripe_id is None:
+            return
+        while True:
+            methods, _ = await self._stripe.customers.methods(stripe_id, _PAGE, None)
+            for method in methods:
+                await self._stripe.customers.detach(method.id)
+            if not methods:
+                return
+
     async def _known(self, who: Principal) -> str | None:
+        return await self._stripe_id(who.id)
+
+    async def _stripe_id(self, account_id: str) -> str | None:
         async with self._database.connection() as connection:
-            customer = await repository.find(connection, who.id)
+            customer = await repository.find(connection, account_id)
         return customer.stripe_id if customer else None
 
 

@@ -86,6 +86,19 @@ class SubscriptionService:
                 await claim.store(connection, 200, view.model_dump(mode="json"))
         return view
 
+    async def end_now(self, subscription_id: str) -> None:
+        """Ends it at once, whatever was paid for; ended before, it is ended. Raises `Unavailable`."""
+        for _ in range(_ROUNDS):
+            async with self._database.connection() as connection:
+                subscription = await repository.find(connection, subscription_id)
+            if subscription is None or subscription.stripe_id is None or subscription.state.over:
+                return
+            told = Told.of((await self._stripe.subscriptions.cancel(subscription.stripe_id)).to_dict())
+            async with self._database.transaction("store end of subscription") as connection:
+                if await record(connection, subscription, told) is not None:
+                    return
+        raise Unavailable("The subscription is being changed; try again in a moment.")
+
     async def _begun(self, who: Principal, asked: Subscribe, claim: Claim) -> tuple[Subscription, bool]:
         """The row, and whether it is this request's: also that of an attempt at it that died."""
         if claim.recovery_point == _BEGUN:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -10,6 +11,8 @@ import orjson
 import pytest_asyncio
 
 from holdfast.notifications.v1 import notifications_pb2, notifications_pb2_grpc
+from holdfast.orders.v1 import orders_pb2, orders_pb2_grpc
+from holdfast.payments.v1 import payments_pb2, payments_pb2_grpc
 from reliability.errors import Unavailable
 from reliability.ids import new_id
 from reliability.redis import Cache
@@ -40,6 +43,7 @@ class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
     def __init__(self) -> None:
         self.calls: list[notifications_pb2.RecordCustomerChangedRequest] = []
         self.mails: list[Mail] = []
+        self.erased: list[tuple[str, str]] = []
         self.away = False
 
     async def RecordCustomerChanged(  # noqa: N802
@@ -50,6 +54,15 @@ class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
         await self._answer(context)
         self.calls.append(request)
         return notifications_pb2.RecordCustomerChangedResponse()
+
+    async def RecordCustomerErased(  # noqa: N802
+        self,
+        request: notifications_pb2.RecordCustomerErasedRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> notifications_pb2.RecordCustomerErasedResponse:
+        await self._answer(context)
+        self.erased.append((request.customer_id, request.email))
+        return notifications_pb2.RecordCustomerErasedResponse()
 
     async def SendEmail(  # noqa: N802
         self, request: notifications_pb2.SendEmailRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -68,6 +81,33 @@ class Contacts(notifications_pb2_grpc.NotificationsServiceServicer):
             await context.abort(code, "away", ((DETAILS, details),))
 
 
+class Parcels(orders_pb2_grpc.OrdersServiceServicer):
+    """Orders, as far as it forgets customers."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[tuple[str, str]] = []
+        self.kept = False
+
+    async def ForgetCustomer(  # noqa: N802
+        self, request: orders_pb2.ForgetCustomerRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> orders_pb2.ForgetCustomerResponse:
+        self.forgotten.append((request.customer_id, request.email))
+        return orders_pb2.ForgetCustomerResponse(kept=self.kept)
+
+
+class Bills(payments_pb2_grpc.PaymentsServiceServicer):
+    """Payments, as far as it forgets customers."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[tuple[str, str]] = []
+
+    async def ForgetCustomer(  # noqa: N802
+        self, request: payments_pb2.ForgetCustomerRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> payments_pb2.ForgetCustomerResponse:
+        self.forgotten.append((request.customer_id, request.email))
+        return payments_pb2.ForgetCustomerResponse()
+
+
 @dataclass
 class Accounts:
     """The service under test, its runtime and the receiver of its outbox."""
@@ -76,6 +116,8 @@ class Accounts:
     application: Application
     http: httpx.AsyncClient
     contacts: Contacts
+    parcels: Parcels
+    bills: Bills
 
     async def login(self, email: str = OWNER, password: str = PASSWORD, client: str = "192.0.2.1") -> httpx.Response:
         body = {"email": email, "password": password}
@@ -143,18 +185,27 @@ async def make_accounts(
 
     async def make(**overrides: object) -> Accounts:
         contacts = Contacts()  # type: ignore[abstract]  # the others answer UNIMPLEMENTED
-        descriptor = notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]
+        parcels = Parcels()  # type: ignore[abstract]
+        bills = Bills()  # type: ignore[abstract]
         connect = await serve_rpc(
             Application(
                 rpcs={
-                    descriptor: lambda server: notifications_pb2_grpc.add_NotificationsServiceServicer_to_server(
-                        contacts, server
-                    )
+                    notifications_pb2.DESCRIPTOR.services_by_name["NotificationsService"]: partial(
+                        notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, contacts
+                    ),
+                    orders_pb2.DESCRIPTOR.services_by_name["OrdersService"]: partial(
+                        orders_pb2_grpc.add_OrdersServiceServicer_to_server, parcels
+                    ),
+                    payments_pb2.DESCRIPTOR.services_by_name["PaymentsService"]: partial(
+                        payments_pb2_grpc.add_PaymentsServiceServicer_to_server, bills
+                    ),
                 }
             )
         )
         values = {
             "notifications_grpc": "localhost:1",
+            "orders_grpc": "localhost:1",
+            "payments_grpc": "localhost:1",
             "accounts_secret": "a secret of thirty-two characters",
             "signing_key_file": servers.tls / "signing.key",
             "staff_email": OWNER,
@@ -165,7 +216,7 @@ async def make_accounts(
         application = build(runtime)
         assert application.on_start is not None
         await application.on_start()
-        return Accounts(runtime, application, client_for(application), contacts)
+        return Accounts(runtime, application, client_for(application), contacts, parcels, bills)
 
     return make
 

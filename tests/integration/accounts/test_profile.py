@@ -107,12 +107,47 @@ async def test_an_erased_customer_leaves_an_id_and_nothing_else(accounts: Accoun
             assert personal not in left, table
     assert await accounts.value("SELECT status FROM accounts WHERE id = $1", account_id) == "erased"
     await accounts.work()
-    told = accounts.contacts.calls[-1]
-    assert (told.customer_id, told.name, told.marketing_consent) == (account_id, "Erased", False)
-    assert told.email == f"erased-{account_id}@erased.example"
+    # At once, and when what was on its way has arrived.
+    everybody = (accounts.contacts.erased, accounts.parcels.forgotten, accounts.bills.forgotten)
+    assert all(told == [(account_id, CUSTOMER)] * 2 for told in everybody)
     assert (await accounts.login(CUSTOMER, CUSTOMER_PASSWORD)).status_code == 401
     assert (await accounts.sign_up(client="203.0.113.77")).status_code == 201
     assert await accounts.value("SELECT count(*) FROM accounts WHERE email = $1", CUSTOMER) == 1
+
+
+async def test_everybody_is_asked_until_nothing_is_kept(accounts: Accounts) -> None:
+    """While a parcel is on its way its address is needed: orders are asked again, also after somebody was away."""
+    ada = await accounts.customer()
+    await ask(accounts, ada, "DELETE", "")
+    accounts.contacts.away, accounts.parcels.kept = True, True
+    waiting = "SELECT count(*) FROM jobs WHERE kind = 'forget_customer' AND state = 'queued'"
+    await accounts.work()
+    assert await accounts.value(waiting) == 2
+    accounts.contacts.away = False
+    await accounts.work()
+    assert (await accounts.value(waiting), len(accounts.contacts.erased)) == (2, 2)
+    accounts.parcels.kept = False
+    await accounts.work()
+    assert await accounts.value(waiting) == 0
+
+
+async def test_only_what_is_theirs_is_forgotten(accounts: Accounts) -> None:
+    """Former addresses are; one that was never proven, or is somebody's again, may be a stranger's."""
+    ada = await accounts.customer()
+    account_id = (await ask(accounts, ada, "GET", "")).json()["id"]
+    await ask(accounts, ada, "PATCH", "", {"email": NEW})
+    await accounts.work()
+    await accounts.click("email_change", to=NEW)
+    await accounts.click("email_change_approval")
+    await ask(accounts, ada, "DELETE", "")
+    assert (await accounts.sign_up(client="203.0.113.77")).status_code == 201
+    stranger = (await accounts.login(CUSTOMER, CUSTOMER_PASSWORD, client="203.0.113.78")).json()
+    accounts.http.cookies.clear()
+    await ask(accounts, {"Authorization": f"Bearer {stranger['access_token']}"}, "DELETE", "")
+    await accounts.sign_up(client="203.0.113.79")
+    await accounts.work()
+    assert accounts.contacts.erased == [(account_id, NEW)] * 2
+    assert set(accounts.bills.forgotten) == {(account_id, NEW), (account_id, ""), (stranger["user"]["id"], "")}
 
 
 async def test_staff_do_not_erase_themselves(accounts: Accounts) -> None:

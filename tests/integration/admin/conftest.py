@@ -121,6 +121,8 @@ async def everybody(servers: Any) -> AsyncIterator[Mapping[str, Neighbour]]:
                 AccountsSettings,
                 build_accounts,
                 notifications_grpc=NOWHERE,
+                orders_grpc=NOWHERE,
+                payments_grpc=NOWHERE,
                 accounts_secret="a secret of thirty-two characters",
                 signing_key_file=servers.tls / "signing.key",
                 staff_email=OWNER,

@@ -219,6 +219,8 @@ async def shop(
         AccountsSettings,
         admin_grpc=NOWHERE,
         notifications_grpc=NOWHERE,
+        orders_grpc=NOWHERE,
+        payments_grpc=NOWHERE,
         accounts_secret=new_id(),
         signing_key_file=servers.tls / "signing.key",
     )

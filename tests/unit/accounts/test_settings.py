@@ -28,6 +28,8 @@ def values(tmp_path: Path) -> dict[str, object]:
         "tls_key_file": "key",
         "admin_grpc": "127.0.0.1:4",
         "notifications_grpc": "127.0.0.1:3",
+        "orders_grpc": "127.0.0.1:5",
+        "payments_grpc": "127.0.0.1:6",
         "accounts_secret": "a secret of thirty-two characters",
         "signing_key_file": key,
     }

@@ -60,6 +60,11 @@ class OrdersServiceStub:
                 request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryRequest.SerializeToString,
                 response_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryResponse.FromString,
                 _registered_method=True)
+        self.ForgetCustomer = channel.unary_unary(
+                '/holdfast.orders.v1.OrdersService/ForgetCustomer',
+                request_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerRequest.SerializeToString,
+                response_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerResponse.FromString,
+                _registered_method=True)
 
 
 class OrdersServiceServicer:
@@ -104,6 +109,14 @@ class OrdersServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetCustomer(self, request, context):
+        """Forgets who a customer was: what is over keeps its figures, and the country and region that taxes depend on.
+        What is going on is forgotten when it is over. Asked again, it does the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrdersServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +144,11 @@ def add_OrdersServiceServicer_to_server(servicer, server):
                     servicer.GetSummary,
                     request_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryRequest.FromString,
                     response_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryResponse.SerializeToString,
+            ),
+            'ForgetCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCustomer,
+                    request_deserializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerRequest.FromString,
+                    response_serializer=holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +287,33 @@ class OrdersService:
             '/holdfast.orders.v1.OrdersService/GetSummary',
             holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryRequest.SerializeToString,
             holdfast_dot_orders_dot_v1_dot_orders__pb2.GetSummaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.orders.v1.OrdersService/ForgetCustomer',
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerRequest.SerializeToString,
+            holdfast_dot_orders_dot_v1_dot_orders__pb2.ForgetCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

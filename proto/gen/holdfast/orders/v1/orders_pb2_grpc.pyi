@@ -49,6 +49,10 @@ class OrdersServiceStub:
     """
     GetSummary: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetSummaryRequest, _orders_pb2.GetSummaryResponse]
     """Figures for the dashboard."""
+    ForgetCustomer: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ForgetCustomerRequest, _orders_pb2.ForgetCustomerResponse]
+    """Forgets who a customer was: what is over keeps its figures, and the country and region that taxes depend on.
+    What is going on is forgotten when it is over. Asked again, it does the rest.
+    """
 
 @_typing.type_check_only
 class OrdersServiceAsyncStub(OrdersServiceStub):
@@ -71,6 +75,10 @@ class OrdersServiceAsyncStub(OrdersServiceStub):
     """
     GetSummary: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetSummaryRequest, _orders_pb2.GetSummaryResponse]  # type: ignore[assignment]
     """Figures for the dashboard."""
+    ForgetCustomer: _aio.UnaryUnaryMultiCallable[_orders_pb2.ForgetCustomerRequest, _orders_pb2.ForgetCustomerResponse]  # type: ignore[assignment]
+    """Forgets who a customer was: what is over keeps its figures, and the country and region that taxes depend on.
+    What is going on is forgotten when it is over. Asked again, it does the rest.
+    """
 
 class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns what was ordered and whether it is paid."""
@@ -120,5 +128,15 @@ class OrdersServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.GetSummaryResponse, _abc.Awaitable[_orders_pb2.GetSummaryResponse]]:
         """Figures for the dashboard."""
+
+    @_abc_1.abstractmethod
+    def ForgetCustomer(
+        self,
+        request: _orders_pb2.ForgetCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.ForgetCustomerResponse, _abc.Awaitable[_orders_pb2.ForgetCustomerResponse]]:
+        """Forgets who a customer was: what is over keeps its figures, and the country and region that taxes depend on.
+        What is going on is forgotten when it is over. Asked again, it does the rest.
+        """
 
 def add_OrdersServiceServicer_to_server(servicer: OrdersServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -85,6 +85,11 @@ class PaymentsServiceStub:
                 request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryRequest.SerializeToString,
                 response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryResponse.FromString,
                 _registered_method=True)
+        self.ForgetCustomer = channel.unary_unary(
+                '/holdfast.payments.v1.PaymentsService/ForgetCustomer',
+                request_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerRequest.SerializeToString,
+                response_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentsServiceServicer:
@@ -162,6 +167,14 @@ class PaymentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetCustomer(self, request, context):
+        """Forgets who a customer was: subscriptions end at once, saved cards are taken back from Stripe, figures stay.
+        Asked again, it does the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -214,6 +227,11 @@ def add_PaymentsServiceServicer_to_server(servicer, server):
                     servicer.GetSummary,
                     request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryRequest.FromString,
                     response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryResponse.SerializeToString,
+            ),
+            'ForgetCustomer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCustomer,
+                    request_deserializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerRequest.FromString,
+                    response_serializer=holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -487,6 +505,33 @@ class PaymentsService:
             '/holdfast.payments.v1.PaymentsService/GetSummary',
             holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryRequest.SerializeToString,
             holdfast_dot_payments_dot_v1_dot_payments__pb2.GetSummaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCustomer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.payments.v1.PaymentsService/ForgetCustomer',
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerRequest.SerializeToString,
+            holdfast_dot_payments_dot_v1_dot_payments__pb2.ForgetCustomerResponse.FromString,
             options,
             channel_credentials,
             insecure,

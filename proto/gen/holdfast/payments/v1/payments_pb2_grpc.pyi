@@ -55,6 +55,10 @@ class PaymentsServiceStub:
     """Charges that cardholders contest, newest first."""
     GetSummary: _grpc.UnaryUnaryMultiCallable[_payments_pb2.GetSummaryRequest, _payments_pb2.GetSummaryResponse]
     """Figures for the dashboard."""
+    ForgetCustomer: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ForgetCustomerRequest, _payments_pb2.ForgetCustomerResponse]
+    """Forgets who a customer was: subscriptions end at once, saved cards are taken back from Stripe, figures stay.
+    Asked again, it does the rest.
+    """
 
 @_typing.type_check_only
 class PaymentsServiceAsyncStub(PaymentsServiceStub):
@@ -83,6 +87,10 @@ class PaymentsServiceAsyncStub(PaymentsServiceStub):
     """Charges that cardholders contest, newest first."""
     GetSummary: _aio.UnaryUnaryMultiCallable[_payments_pb2.GetSummaryRequest, _payments_pb2.GetSummaryResponse]  # type: ignore[assignment]
     """Figures for the dashboard."""
+    ForgetCustomer: _aio.UnaryUnaryMultiCallable[_payments_pb2.ForgetCustomerRequest, _payments_pb2.ForgetCustomerResponse]  # type: ignore[assignment]
+    """Forgets who a customer was: subscriptions end at once, saved cards are taken back from Stripe, figures stay.
+    Asked again, it does the rest.
+    """
 
 class PaymentsServiceServicer(metaclass=_abc_1.ABCMeta):
     """The only service that talks to Stripe."""
@@ -168,5 +176,15 @@ class PaymentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payments_pb2.GetSummaryResponse, _abc.Awaitable[_payments_pb2.GetSummaryResponse]]:
         """Figures for the dashboard."""
+
+    @_abc_1.abstractmethod
+    def ForgetCustomer(
+        self,
+        request: _payments_pb2.ForgetCustomerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payments_pb2.ForgetCustomerResponse, _abc.Awaitable[_payments_pb2.ForgetCustomerResponse]]:
+        """Forgets who a customer was: subscriptions end at once, saved cards are taken back from Stripe, figures stay.
+        Asked again, it does the rest.
+        """
 
 def add_PaymentsServiceServicer_to_server(servicer: PaymentsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

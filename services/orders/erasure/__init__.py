@@ -1,0 +1,1 @@
+"""Forgetting who a customer was."""
