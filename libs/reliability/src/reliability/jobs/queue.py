@@ -247,7 +247,10 @@ async def enqueue(
     delay: float = 0.0,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
 ) -> bool:
-    """Adds one job in the caller's transaction; False when its `unique_key` was used before."""
+    """Adds one job in the caller's transaction; False when its `unique_key` was used before.
+
+    It is due after `delay` seconds; the keys are those of `NewJob`.
+    """
     row = (kind, dict(payload), unique_key, order_key, max_attempts, delay, correlation_id(), carrier())
     job_id = await connection.fetchval(_ENQUEUE_ONE, *row)
     signal(SIGNAL)
@@ -275,7 +278,7 @@ def _job(row: "asyncpg.Record") -> Job:
 
 
 async def claim(connection: Connection, kinds: Sequence[str], limit: int, lease: float) -> list[Job]:
-    """Takes due jobs for `lease` seconds; each claim counts as an attempt."""
+    """Takes due jobs, `limit` at most, for `lease` seconds; each claim counts as an attempt."""
     return [_job(row) for row in await connection.fetch(_CLAIM, kinds, limit, lease)]
 
 
@@ -294,7 +297,7 @@ async def park_lost(connection: Connection, job: Job) -> bool:
 
 
 async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[tuple[int, int]]:
-    """Renews leases; id and fence of the claims that are still ours."""
+    """Renews leases for `lease` seconds; id and fence of the claims that are still ours."""
     rows = await connection.fetch(_HEARTBEAT, [job.id for job in held], [job.fence for job in held], lease)
     return {(row["id"], row["fence"]) for row in rows}
 
@@ -306,7 +309,7 @@ async def complete(connection: Connection, ended: Sequence[Job]) -> set[tuple[in
 
 
 async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:
-    """Puts a job back as if it had not been claimed."""
+    """Puts a job back as if it had not been claimed, due after `delay` seconds."""
     await connection.execute(_GIVE_BACK, job.id, job.fence, delay)
 
 
@@ -338,7 +341,7 @@ async def count_dead_letters(connection: Connection) -> int:
 
 
 async def dead_letters(connection: Connection, before: datetime | None, limit: int) -> list["asyncpg.Record"]:
-    """Jobs that ran out of attempts without what they were to do it with, the last parked first."""
+    """Jobs that ran out of attempts without what they were to do it with, `limit` at most, the last parked first."""
     return await connection.fetch(_DEAD_LETTERS, before, limit)
 
 
@@ -373,7 +376,7 @@ async def lateness(connection: Connection, every: Mapping[str, float]) -> dict[s
 
 
 async def fire(connection: Connection, name: str, every: float) -> bool:
-    """Enqueues a schedule's job when it is due; False when it is not, or another worker was first."""
+    """Enqueues a schedule's job when it is due, `every` so many seconds; False when it is not, or another was first."""
     return await connection.fetchval(_FIRE, name, every) is not None
 
 
@@ -385,7 +388,7 @@ async def trigger(connection: Connection, name: str) -> int:
 
 
 async def stored_run(connection: Connection, run_id: int) -> StoredRun:
-    """A run as it stands."""
+    """A run as it stands. Raises `LookupError` when it is gone."""
     row = await connection.fetchrow(
         "SELECT id, job, scheduled_for, started_at, finished_at, processed, failed FROM job_runs WHERE id = $1", run_id
     )
