@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,6 +49,8 @@ FAULTS: dict[str, Callable[[FaultProxy], None]] = {
 # Each fault, and the milliseconds before it.
 SCRIPTS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(sorted(FAULTS))), min_size=1, max_size=8)
 SEEDS = st.integers(0, 2**32)
+MOMENTS = st.lists(st.integers(0, 60), max_size=6)
+"""Milliseconds from one to the next: when something is cancelled, also where that hurts most."""
 EXAMPLES = pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.long, id="long")])
 
 
@@ -112,19 +114,22 @@ async def misbehave(proxy: FaultProxy, script: list[tuple[int, str]]) -> None:
     proxy.forward()
 
 
-async def until_answered(ask: Callable[[], Awaitable[T]], pause: float = 0.02) -> T:
-    """What a client does: asks again until it has an answer."""
+async def until_answered(ask: Callable[[], Awaitable[T]], patience: Iterable[int] = (), pause: float = 0.02) -> T:
+    """What a client does: asks again until it has an answer. The first times it hangs up after so many milliseconds."""
+    hang_up = iter(patience)
     while True:
+        milliseconds = next(hang_up, None)
         try:
-            return await ask()
-        except (Unavailable, DeadlineExceeded, Conflict):
+            async with asyncio.timeout(None if milliseconds is None else milliseconds / 1000):
+                return await ask()
+        except (Unavailable, DeadlineExceeded, Conflict, TimeoutError):
             await asyncio.sleep(pause)
 
 
 # --- jobs
 
 
-async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
+async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]], patience: list[int], drains: list[int]) -> None:
     """Enqueued with the change that caused them or not at all; the effect happens once, whoever dies of what."""
     near = Database(lab.postgres, size=2)
     async with near.connection() as connection:
@@ -134,7 +139,6 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
         )
     async with FaultProxy.before(lab.postgres) as proxy:
         far = [Database(proxy.through(lab.postgres), size=4) for _ in range(3)]
-        stop = asyncio.Event()
 
         async def ask(number: int) -> None:
             async with far[0].transaction() as connection:
@@ -144,7 +148,9 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
                 ):
                     await jobs.enqueue(connection, "work", {"n": number}, max_attempts=1000)
 
-        def working(database: Database) -> Awaitable[None]:
+        def working(database: Database) -> tuple[Database, asyncio.Event, asyncio.Future[None]]:
+            stop = asyncio.Event()
+
             async def work(job: jobs.Job) -> None:
                 async with database.transaction() as connection:
                     await connection.execute("INSERT INTO effects VALUES ($1)", job.payload["n"])
@@ -152,10 +158,21 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
 
             one = jobs.Worker(database, concurrency=3, poll=0.02, lease=1.0, drain=2.0)
             one.handle("work", work, timeout=5.0)
-            return one.run(stop)
+            return database, stop, asyncio.ensure_future(one.run(stop))
 
-        workers = [asyncio.ensure_future(working(database)) for database in far[1:]]
-        await asyncio.gather(misbehave(proxy, script), *(until_answered(functools.partial(ask, n)) for n in range(8)))
+        workers = [working(database) for database in far[1:]]
+
+        async def roll_out() -> None:
+            """Drains one worker after the other, in the middle of whatever it does, and begins another."""
+            for milliseconds in drains:
+                await asyncio.sleep(milliseconds / 1000)
+                database, stop, drained = workers.pop(0)
+                stop.set()
+                await drained
+                workers.append(working(database))
+
+        asking = (until_answered(functools.partial(ask, n), patience) for n in range(8))
+        await asyncio.gather(misbehave(proxy, script), roll_out(), *asking)
 
         books = Invariants()
         books.all_sql(near, JOBS | QUIET)
@@ -166,8 +183,9 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
             "a change and its job are one", near, "SELECT id FROM asked EXCEPT SELECT (payload->>'n')::int FROM jobs"
         )
         await books.settled()
-        stop.set()
-        await asyncio.gather(*workers)
+        for _, stop, running in workers:
+            stop.set()
+            await running
         await books.check()
         for database in (near, *far):
             await database.close()
@@ -175,14 +193,14 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]]) -> None:
 
 @EXAMPLES
 def test_no_effect_of_a_job_is_lost_or_doubled(lab: Lab, examples: int) -> None:
-    """While the network between workers and their database does what it likes."""
-    check(jobs_are_done_once, lab, examples)
+    """While the network between workers and their database does what it likes, and clients and workers come and go."""
+    check(jobs_are_done_once, lab, examples, patience=MOMENTS, drains=MOMENTS)
 
 
 # --- idempotency
 
 
-async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: int) -> None:
+async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: int, patience: list[int]) -> None:
     """One order and one charge per key, and everybody who asked with it has the same answer."""
     near = Database(lab.postgres, size=2)
     async with near.connection() as connection:
@@ -210,7 +228,9 @@ async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: i
                 return replay.body
             return b'{"charge":"%s"}' % charge.encode()
 
-        asking = [until_answered(functools.partial(buy, key)) for key in ("k-1", "k-2") for _ in range(clients)]
+        asking = [
+            until_answered(functools.partial(buy, key), patience) for key in ("k-1", "k-2") for _ in range(clients)
+        ]
         _, *answers = await asyncio.gather(misbehave(proxy, script), *asking)
         assert len(set(answers[:clients])) == len(set(answers[clients:])) == 1
 
@@ -230,8 +250,8 @@ async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: i
 
 @EXAMPLES
 def test_no_effect_under_a_key_is_lost_or_doubled(lab: Lab, examples: int) -> None:
-    """While several clients send it again and again over a network that does what it likes."""
-    check(keys_are_used_once, lab, examples, clients=st.integers(1, 4))
+    """While several clients send it, hang up and send it again over a network that does what it likes."""
+    check(keys_are_used_once, lab, examples, clients=st.integers(1, 4), patience=MOMENTS)
 
 
 # --- dedup

@@ -44,7 +44,8 @@ class Bulkhead:
     """`limit` holders at once. Belongs to one event loop.
 
     `waiting` more wait, in order of priority and arrival, for `patience` seconds or a quarter of their deadline.
-    A permit that is given back goes to whoever waits, so that nobody can slip in before.
+    A permit that is given back goes to whoever waits, so that nobody can slip in before. Who is sent away is told to
+    come back after `retry_after` seconds. Raises `ValueError` for a limit below 1.
     """
 
     def __init__(

@@ -40,7 +40,10 @@ return 0
 
 
 class Claim:
-    """What the holder of the key knows: whether something has happened that must not happen again."""
+    """What the holder of the key knows: whether something has happened that must not happen again.
+
+    Made by `deduplicate`; the key stays for `ttl` seconds. Entering raises `DuplicateRequest`.
+    """
 
     def __init__(self, cache: Cache, operation: str, key: str, ttl: int) -> None:
         self.had_effect = False

@@ -242,7 +242,10 @@ class Internal(Problem):
 
 
 class Unavailable(Problem):
-    """A dependency is away for the moment. Trying again is safe where the request is idempotent."""
+    """A dependency is away for the moment; `retry_after` is in seconds.
+
+    Trying again is safe where the request is idempotent.
+    """
 
     code, title, status, grpc = "unavailable", "Not available at the moment", 503, "UNAVAILABLE"
 
@@ -260,7 +263,10 @@ class DeadlineExceeded(Problem):
 
 
 class RemoteProblem(Problem):
-    """A problem another service answered; its code, title and status are handed on unchanged."""
+    """A problem another service answered; its code, title and status are handed on unchanged.
+
+    So is `retry_after`, in seconds.
+    """
 
     def __init__(
         self,

@@ -66,8 +66,8 @@ class HttpClient:
         """The answer, whatever its status; its body has been read. `options` are those of `httpx`'s `request`.
 
         A call that was not answered, or with 429, 502, 503 or 504, is tried again when that is safe: its method is
-        idempotent, or a `key` goes along as `Idempotency-Key`, or it never left. `Retry-After` is waited for.
-        A body that can be read only once needs a client with `attempts=1`.
+        idempotent, or a `key` goes along as `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), or it never
+        left. `Retry-After` is waited for. A body that can be read only once needs a client with `attempts=1`.
 
         Raises `DeadlineExceeded` naming the step (`"<name> <method>"`), `CircuitOpen` without asking, and
         `Unavailable` when there was no answer.

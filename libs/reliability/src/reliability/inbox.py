@@ -115,7 +115,7 @@ async def receive(connection: Connection, event: Received, *, job: str, max_atte
 
 
 async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
-    """The row of a received event."""
+    """The row of a received event. Raises `LookupError` when it is gone."""
     row = await connection.fetchrow("SELECT * FROM inbox WHERE id = $1", inbox_id)
     if row is None:
         message = f"inbox row {inbox_id} is gone"

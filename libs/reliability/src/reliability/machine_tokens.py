@@ -2,7 +2,7 @@
 
 There is no shared secret. Who may come is a list of issuers, each with its public keys; a token is good for minutes,
 for the scopes it names, and once for each of them. What was used is a row in the database of the service that was
-called, so that it stays used when Redis is away.
+called, so that it stays used when Redis is away. They are JSON Web Tokens, sent as bearer tokens (RFC 6750).
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def mint(
     now: float | None = None,
     lifetime: int = LIFETIME,
 ) -> str:
-    """A token for whoever holds the issuer's private key."""
+    """A token for whoever holds the issuer's private key, good for `lifetime` seconds from `now`, an epoch's second."""
     issued = int(time.time() if now is None else now)
     claims = {
         "iss": issuer,

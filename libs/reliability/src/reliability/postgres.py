@@ -194,7 +194,7 @@ def _judge(error: Exception) -> Outcome:
 
 
 class Database:
-    """A pool of connections to one database. `breaker` is this process's own view of it."""
+    """A pool of `size` connections to one database. `breaker` is this process's own view of it."""
 
     def __init__(
         self,
@@ -239,7 +239,8 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for statements that need no transaction.
 
-        Raises `Unavailable` when the server is away, `DeadlineExceeded` when no connection was free in time.
+        Raises `Unavailable` when the server is away, `DeadlineExceeded` when no connection was free in time, and
+        `RuntimeError` when this task holds one already: waiting for another in a full pool could be for ever.
         """
         outer = _hold.get()
         if outer is not None and outer.active:

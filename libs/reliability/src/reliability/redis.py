@@ -103,7 +103,8 @@ class Cache:
     """The connection to Redis. Not for anything that must not be lost: the database carries the promises.
 
     `call` and `script` share one connection (see `wire`) and are what a request should use; `run` is for everything
-    redis-py can do. Its breaker is this process's own: what Redis does to us cannot be told through Redis.
+    redis-py can do. Each step of a socket has `socket_timeout` seconds. Its breaker is this process's own: what Redis
+    does to us cannot be told through Redis.
     """
 
     def __init__(self, url: str, *, socket_timeout: float = 0.5, rules: Rules = BREAKER) -> None:

@@ -70,8 +70,8 @@ S = TypeVar("S", bound=BaseSettings)
 def load(settings: type[S], **values: Any) -> S:
     """The settings from the environment.
 
-    Exits with status 78 (EX_CONFIG of sysexits.h) and one line per bad variable. Values are never
-    printed: a mistyped secret is still a secret.
+    Raises `SystemExit` with status 78 (EX_CONFIG of sysexits.h) after one line per bad variable. Values are
+    never printed: a mistyped secret is still a secret.
     """
     try:
         return settings(**values)

@@ -1,4 +1,7 @@
-"""Verifies access tokens with the issuer's public keys; no call to the issuer per request."""
+"""Verifies access tokens with the issuer's public keys; no call to the issuer per request.
+
+They are JSON Web Tokens and come as bearer tokens (RFC 6750) or in the session cookie.
+"""
 
 import contextlib
 import time

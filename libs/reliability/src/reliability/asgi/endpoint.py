@@ -2,6 +2,7 @@
 
 The checks run in one fixed order, so that every route answers a bad request the same way: 405 with `Allow`,
 413, 401, 403, 415, 400 malformed JSON, 400 missing key, 422 fields. What comes after is the handler's.
+A 401 names its scheme (RFC 6750, section 3), a missing key is draft-ietf-httpapi-idempotency-key-header's 400.
 """
 
 import hashlib

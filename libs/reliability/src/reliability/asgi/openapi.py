@@ -1,7 +1,8 @@
 """An OpenAPI 3.1 document from the tables of routes: what is not in a table is not in the document.
 
 What a route can refuse follows from the rest of its row (who may call it, whether it reads a body, takes a key, has
-parameters), and from the `problems` it names beyond that.
+parameters), and from the `problems` it names beyond that. Headers are described where they are specified: RFC 6750 for
+tokens, RFC 9110 for `Retry-After`, draft-ietf-httpapi-idempotency-key-header and -ratelimit-headers for theirs.
 """
 
 import re

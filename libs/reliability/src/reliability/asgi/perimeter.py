@@ -55,7 +55,10 @@ class Perimeter:
             raise PermissionDenied(message)
 
     async def admit_machine(self, request: Request, scope: str) -> Principal:
-        """The machine whose token is good for `scope`. Raises what `MachineVerifier.admit` raises."""
+        """The machine whose token is good for `scope`.
+
+        Raises `Unauthenticated` without one, and what `MachineVerifier.admit` raises.
+        """
         token = bearer(request)
         if not token or self.machines is None:
             raise Unauthenticated(headers={"WWW-Authenticate": "Bearer"})

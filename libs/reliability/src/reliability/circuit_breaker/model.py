@@ -28,6 +28,7 @@ class Permit:
 
     `with` is enough in a coroutine too, for nothing here waits; `async with` does the same.
     While a breaker is closed and its calls are not timed, all share one permit: it knows nothing of any of them.
+    `started` is the instant on the breaker's clock, in seconds.
     """
 
     __slots__ = ("_failed", "_succeeded", "generation", "started")

@@ -109,7 +109,7 @@ class Window:
     """What happened in the last `rules.window` seconds, in bounded memory.
 
     Failures are kept by their instants, as many as are needed to open: that is exact. Rates come from ten buckets,
-    so that theirs is up to a tenth shorter than it says.
+    so that theirs is up to a tenth shorter than it says. `now` is a monotonic clock in seconds.
     """
 
     __slots__ = ("_bucket", "_buckets", "_end", "_instants", "_rules", "_width")

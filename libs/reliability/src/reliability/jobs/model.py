@@ -88,7 +88,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """How one kind of job is run."""
+    """How one kind of job is run, and for how many seconds at most."""
 
     kind: str
     call: Callable[[Job], Awaitable[None]]

@@ -256,7 +256,10 @@ async def enqueue(
     delay: float = 0.0,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
 ) -> bool:
-    """Adds one job in the caller's transaction; False when its `unique_key` was used before."""
+    """Adds one job in the caller's transaction; False when its `unique_key` was used before.
+
+    It is due after `delay` seconds; the keys are those of `NewJob`.
+    """
     row = (kind, dict(payload), unique_key, order_key, max_attempts, delay, correlation_id(), carrier())
     job_id = await connection.fetchval(_ENQUEUE_ONE, *row)
     if delay <= 0:  # a worker that looks now would not find it
@@ -331,7 +334,7 @@ def _job(row: "asyncpg.Record") -> Job:
 
 
 async def claim(connection: Connection, kinds: Sequence[str], limit: int, lease: float) -> list[Job]:
-    """Takes due jobs for `lease` seconds; each claim counts as an attempt."""
+    """Takes due jobs, `limit` at most, for `lease` seconds; each claim counts as an attempt."""
     return [_job(row) for row in await connection.fetch(_CLAIM, kinds, limit, lease)]
 
 
@@ -350,7 +353,7 @@ async def park_lost(connection: Connection, job: Job) -> bool:
 
 
 async def heartbeat(connection: Connection, held: Sequence[Job], lease: float) -> set[tuple[int, int]]:
-    """Renews leases; id and fence of the claims that are still ours."""
+    """Renews leases for `lease` seconds; id and fence of the claims that are still ours."""
     rows = await connection.fetch(_HEARTBEAT, [job.id for job in held], [job.fence for job in held], lease)
     return {(row["id"], row["fence"]) for row in rows}
 
@@ -362,7 +365,7 @@ async def complete(connection: Connection, ended: Sequence[Job]) -> set[tuple[in
 
 
 async def give_back(connection: Connection, job: Job, delay: float = 0.0) -> None:
-    """Puts a job back as if it had not been claimed."""
+    """Puts a job back as if it had not been claimed, due after `delay` seconds."""
     await connection.execute(_GIVE_BACK, job.id, job.fence, delay)
 
 
@@ -396,7 +399,7 @@ async def count_dead_letters(connection: Connection) -> int:
 async def dead_letters(
     connection: Connection, before: datetime | None, limit: int, *, id_before: int = 0
 ) -> list["asyncpg.Record"]:
-    """Jobs that ran out of attempts without what they were to do it with, the last parked first.
+    """Jobs that ran out of attempts without what they were to do it with, `limit` at most, the last parked first.
 
     Many may be parked in one transaction, at the same time to the microsecond: of those parked at `before` itself
     come the ones with an id below `id_before`.
@@ -450,7 +453,7 @@ async def trigger(connection: Connection, name: str) -> int:
 
 
 async def stored_run(connection: Connection, run_id: int) -> StoredRun:
-    """A run as it stands."""
+    """A run as it stands. Raises `LookupError` when it is gone."""
     row = await connection.fetchrow(
         "SELECT id, job, scheduled_for, started_at, finished_at, processed, failed FROM job_runs WHERE id = $1", run_id
     )

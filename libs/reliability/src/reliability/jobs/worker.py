@@ -61,7 +61,11 @@ class _Attempt:
 
 
 class Worker:
-    """A pool of handlers over one database's jobs."""
+    """A pool of handlers over one database's jobs.
+
+    `concurrency` jobs at once, looked for every `poll` seconds and held for `lease` seconds at a time. A drain gives
+    handlers `drain` seconds to stop.
+    """
 
     def __init__(
         self,

@@ -26,7 +26,10 @@ _decisions = Tally(
 
 
 class RateLimiter:
-    """Limits shared through Redis. `processes` is how many share a quota among them while Redis is away."""
+    """Limits shared through Redis. `processes` is how many share a quota among them while Redis is away.
+
+    Raises `ValueError` for fewer than one.
+    """
 
     def __init__(self, cache: Cache, *, processes: int = 1) -> None:
         if processes < 1:

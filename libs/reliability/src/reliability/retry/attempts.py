@@ -76,7 +76,7 @@ async def retry(
     whether or not the call minds it, and names the step; without, the call's own steps have to.
 
     A spent `budget` ends the retries of everybody who shares it. So does an attempt number above us: then another
-    layer is trying again, and this one makes one attempt.
+    layer is trying again, and this one makes one attempt. Raises `ValueError` for fewer than one.
     """
     if attempts < 1:
         raise ValueError("attempts must be at least 1")

@@ -4,11 +4,11 @@ __all__ = ["RetryBudget"]
 
 
 class RetryBudget:
-    """A token bucket of one dependency, shared by all calls to it.
+    """A token bucket of one dependency, `max_tokens` deep, shared by all calls to it.
 
     A failure that could be retried, or that the peer forbade to retry, costs one token, a success gives `ratio` back,
     and with half of the tokens or fewer nothing is retried. In the long run at most one call in `1 / ratio` is a
-    retry, however many fail.
+    retry, however many fail. Raises `ValueError` unless both are above zero.
     Source: gRFC A6, "Throttling Retry Attempts and Hedged RPCs"; gRPC's own examples take 10 and 0.1.
     """
 

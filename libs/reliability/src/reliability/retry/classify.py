@@ -180,7 +180,10 @@ def redis_error(error: Exception) -> Verdict:
 
 
 def httpx_error(error: Exception) -> Verdict:
-    """httpx': what never connected is safe, what broke off is unknown; 429 and 503 say when to come back."""
+    """httpx': what never connected is safe, what broke off is unknown.
+
+    429 and 503 say when to come back (`Retry-After`, RFC 9110, section 10.2.3).
+    """
     if not _is_from(error, "httpx"):
         return PERMANENT
     import httpx

@@ -76,7 +76,7 @@ class RenewingChannel(grpc.aio.Channel):
         return call
 
     async def close(self, grace: float | None = None) -> None:
-        """Closes what is open, older channels too."""
+        """Closes what is open, older channels too. Calls in flight have `grace` seconds to end, None for none."""
         await self._inner.close(grace)
         for closing in list(self._closing):
             closing.cancel()

@@ -25,7 +25,9 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 IDEMPOTENCY_KEY: Final = "idempotency-key"
-"""The metadata a client's key travels in: the HTTP header's name, as gRPC writes names."""
+"""The metadata a client's key travels in: the name of the HTTP header, as gRPC writes names.
+
+Source: draft-ietf-httpapi-idempotency-key-header."""
 
 _BACKOFF_BASE: Final = 0.5
 _BACKOFF_CAP: Final = 2.0
@@ -64,7 +66,8 @@ async def invoke(
     answered first (see `reliability.idempotency`).
 
     What failed in a way that may pass is tried again within the deadline: every RPC of ours is idempotent by its
-    own key. What is before the dot in `step` names the dependency, whose calls share a retry budget and a bulkhead.
+    own key; `cap` are the seconds of all attempts together, unless the deadline is before that. What is before the dot
+    in `step` names the dependency, whose calls share a retry budget and a bulkhead.
     Raises the `Problem` the peer answered, `Unavailable`, or `DeadlineExceeded`.
     """
     dependency = _dependency(step.partition(".")[0])

@@ -4,7 +4,10 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """Seconds, as in `now=clock`. `clock.time` is the wall clock that goes with it, `clock.sleep` moves both."""
+    """Seconds, as in `now=clock`. `clock.time` is the wall clock that goes with it, `clock.sleep` moves both.
+
+    They begin at `start`, and at `epoch` seconds after 1970.
+    """
 
     def __init__(self, start: float = 1000.0, *, epoch: float = 1_800_000_000.0) -> None:
         self._now = start

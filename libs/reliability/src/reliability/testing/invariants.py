@@ -93,7 +93,10 @@ class Invariants:
         self._checks[name] = check
 
     async def broken(self) -> dict[str, list[object]]:
-        """What breaks which; empty when all hold. A check that raises is broken by its error."""
+        """What breaks which; empty when all hold. A check that raises is broken by its error.
+
+        Raises `ValueError` when there is none.
+        """
         if not self._checks:
             raise ValueError("nothing is promised, so nothing can be checked")
         found = await asyncio.gather(*map(_look, self._checks.values()))

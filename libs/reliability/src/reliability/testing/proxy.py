@@ -62,7 +62,7 @@ class FaultProxy:
 
     @classmethod
     def before(cls, url: str) -> Self:
-        """A proxy in front of the server in `url`."""
+        """A proxy in front of the server in `url`. Raises `ValueError` for one without a host or a port."""
         parts = urlsplit(url)
         if parts.hostname is None or parts.port is None:
             message = "the address needs a host and a port"
@@ -125,7 +125,7 @@ class FaultProxy:
             link.close()
 
     def refuse(self, times: float = math.inf) -> None:
-        """Closes every open connection, and so many new ones at once: the server is away, for good by default."""
+        """Closes every open connection, and the next `times` ones at once: the server is away, by default for good."""
         self._refusals = times
         self.cut()
 
