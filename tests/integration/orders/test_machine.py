@@ -279,12 +279,13 @@ cards = st.sampled_from(CARDS)
 class Machine(RuleBasedStateMachine):
     """Hypothesis is not asynchronous: it plays in a thread, each step on the loop of the services."""
 
+    orders: Orders
+    loop: asyncio.AbstractEventLoop
     bought = Bundle("bought")
 
-    def __init__(self, orders: Orders, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.shop = Shop(orders)
-        self.loop = loop
+        self.shop = Shop(self.orders)
 
     def do(self, step: Coroutine[Any, Any, T]) -> T:
         """Runs a step to its end."""
@@ -379,10 +380,14 @@ class Machine(RuleBasedStateMachine):
 _HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
-async def play(orders: Orders, how: settings) -> None:
+async def play(shop_orders: Orders, how: settings) -> None:
     """Many shops, one after the other."""
-    loop = asyncio.get_running_loop()
-    await asyncio.to_thread(run_machine, lambda: Machine(orders, loop), settings=how)
+
+    class Here(Machine):
+        orders = shop_orders
+        loop = asyncio.get_running_loop()
+
+    await asyncio.to_thread(run_machine, Here, settings=how)
 
 
 async def test_the_books_agree_whatever_happens(shop_orders: Orders) -> None:
