@@ -18,7 +18,8 @@ from deploy.local.demo.shopper import eventually
 from deploy.local.ports import Ports, pick_port_base
 from deploy.local.system import System
 from reliability.testing.crash import CrashPoints
-from tests.chaos.test_crash_points import ACCOUNT, Mortal, mortal, points
+from tests.chaos.mortal import Mortal, mortal, points
+from tests.chaos.points import ACCOUNT
 
 __all__ = ["mortal", "points"]
 

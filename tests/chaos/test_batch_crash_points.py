@@ -7,7 +7,8 @@ import pytest
 from deploy.local.ports import pick_port_base
 from deploy.local.system import System
 from reliability.testing.crash import CrashPoints
-from tests.chaos.test_crash_points import BATCH, Mortal, campaign_dying_at, mortal, points
+from tests.chaos.mortal import Mortal, campaign_dying_at, mortal, points
+from tests.chaos.points import BATCH
 
 __all__ = ["mortal", "points"]
 

@@ -10,7 +10,7 @@ from services.payments_webhooks.errors import SubscriptionRefused
 from services.payments_webhooks.stripe_api.calls import Calls
 
 if TYPE_CHECKING:
-    from stripe.params import SubscriptionCreateParams, SubscriptionUpdateParams
+    from stripe.params import InvoicePayParams, SubscriptionCreateParams, SubscriptionUpdateParams
 
 __all__ = ["NewAtStripe", "Subscriptions"]
 
@@ -36,6 +36,7 @@ class Subscriptions:
     def __init__(self, calls: Calls) -> None:
         self._call = calls
         self._api = calls.client.v1.subscriptions
+        self._invoices = calls.client.v1.invoices
         self._prices = calls.client.v1.prices
 
     async def price(self, lookup_key: str) -> stripe.Price | None:
@@ -77,6 +78,31 @@ class Subscriptions:
         return await self._call(
             "stripe.subscriptions.retrieve", lambda: self._api.retrieve_async(stripe_id, {"expand": [_SECRET]})
         )
+
+    async def pay(self, key: str, stripe_id: str, payment_method_id: str) -> stripe.Subscription:
+        """Charges a saved card what an incomplete one waits for; one that is no longer incomplete is given as it is.
+
+        Its invoice is paid once, whoever pays it. Raises `Unavailable`, `ReplayedFailure`, `SubscriptionRefused`.
+
+        Source: https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses
+        """
+        found = await self.retrieve(stripe_id)
+        invoice = found.latest_invoice
+        if found.status != "incomplete" or invoice is None:
+            return found
+        params: InvoicePayParams = {"payment_method": payment_method_id, "off_session": True}
+        invoice_id = invoice if isinstance(invoice, str) else invoice.id
+        try:
+            await self._call(
+                "stripe.invoices.pay",
+                lambda: self._invoices.pay_async(str(invoice_id), params, {"idempotency_key": key}),
+            )
+        except (stripe.CardError, stripe.InvalidRequestError) as error:
+            found = await self.retrieve(stripe_id)
+            if found.status == "incomplete":
+                raise SubscriptionRefused(error.user_message or "") from error
+            return found  # somebody paid it on our page meanwhile
+        return await self.retrieve(stripe_id)
 
     async def find(self, customer_id: str, subscription_id: str) -> stripe.Subscription | None:
         """The customer's subscription that carries our id, if Stripe has one."""

@@ -12,7 +12,7 @@ from reliability.context import Principal, correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import FieldError, NotFound, Unavailable, ValidationFailed
 from reliability.idempotency import Claim
-from reliability.ids import is_id
+from reliability.ids import is_id, new_id
 from reliability.postgres import Database
 from services.payments_webhooks.claims import claimed
 from services.payments_webhooks.customer.service import CustomerService
@@ -45,7 +45,7 @@ class SubscriptionService:
         self._customers = customers
 
     async def subscribe(self, who: Principal, asked: Subscribe) -> SubscriptionView:
-        """A subscription to a plan, or the one that still waits for its first payment.
+        """A subscription to a plan, or the one that still waits for its first payment: a card pays it then.
 
         Raises `ValidationFailed`, `NotFound` for a card that is not theirs, `AlreadySubscribed`,
         `SubscriptionRefused`.
@@ -54,7 +54,7 @@ class SubscriptionService:
             subscription, own = await self._begun(who, asked, claim)
             crash_point("subscription.not_created")
             unfinished = subscription.state in {SubscriptionState.CREATING, SubscriptionState.INCOMPLETE}
-            subscription, secret = await self._at_stripe(subscription)
+            subscription, secret = await self._at_stripe(subscription, asked.payment_method_id)
             same = unfinished and subscription.payment_method_id == asked.payment_method_id
             if not (own or same):
                 raise AlreadySubscribed(f"There is a subscription to {asked.plan!r} already: {subscription.id}.")
@@ -110,9 +110,10 @@ class SubscriptionService:
         new = NewSubscription(who.id, customer_id, who.name, who.email, plan, asked.payment_method_id)
         async with self._database.transaction("begin subscription") as connection:
             subscription, fresh = await repository.begin(connection, new, correlation_id())
-            if fresh:
+            own = fresh or (subscription.state is SubscriptionState.INCOMPLETE and asked.payment_method_id is not None)
+            if own:
                 await claim.advance(connection, _BEGUN, subscription_id=subscription.id)
-        return subscription, fresh
+        return subscription, own
 
     async def _plan(self, name: str) -> Plan:
         price = await self._stripe.subscriptions.price(name)
@@ -124,14 +125,17 @@ class SubscriptionService:
             name, title, price.id, price.unit_amount, price.currency.upper(), every.interval, every.interval_count
         )
 
-    async def _at_stripe(self, subscription: Subscription) -> tuple[Subscription, str | None]:
-        """The row with what Stripe has for it, made if there is nothing, however often this is asked."""
+    async def _at_stripe(self, subscription: Subscription, card: str | None) -> tuple[Subscription, str | None]:
+        """The row with what Stripe has for it, made if there is nothing, however often this is asked.
+
+        One that waits for its first payment is paid with the card, if there is one.
+        """
         for _ in range(_ROUNDS):
             if subscription.stripe_id is None:
                 told = await self._made(subscription)
                 crash_point("subscription.not_stored")
             elif subscription.state is SubscriptionState.INCOMPLETE:
-                told = Told.of((await self._stripe.subscriptions.retrieve(subscription.stripe_id)).to_dict())
+                told = await self._first_paid(subscription.stripe_id, card)
             else:
                 return subscription, None
             async with self._database.transaction("store subscription") as connection:
@@ -142,6 +146,18 @@ class SubscriptionService:
             if subscription.state is SubscriptionState.REFUSED:
                 raise SubscriptionRefused
         raise Unavailable("The subscription is being changed; try again in a moment.")
+
+    async def _first_paid(self, stripe_id: str, card: str | None) -> Told:
+        """What Stripe says of one that waits for its first payment, after the card was charged, if there is one.
+
+        The key is new each time: what was refused may be asked again, and the invoice is not paid twice.
+        """
+        if card is None:
+            return Told.of((await self._stripe.subscriptions.retrieve(stripe_id)).to_dict())
+        try:
+            return Told.of((await self._stripe.subscriptions.pay(new_id(), stripe_id, card)).to_dict())
+        except ReplayedFailure as error:
+            raise Unavailable("Stripe had an error; try again in a moment.") from error
 
     async def _made(self, subscription: Subscription) -> Told:
         stripe = self._stripe.subscriptions

@@ -150,6 +150,41 @@ async def test_without_a_card_the_first_payment_is_made_on_our_page(shop: Shop) 
     assert len(await ada.at_stripe()) == 1
 
 
+async def test_what_waits_for_its_first_payment_is_paid_with_a_saved_card(shop: Shop) -> None:
+    """Begun without a card, refused with one, paid with another: one subscription, one charge, one answer."""
+    ada = await subscriber(shop)
+    made = await ada.ask()
+    assert (await ada.ask(await ada.card(REFUSED), status=422))["code"] == "subscription_refused"
+    assert (await ada.shown())[0]["status"] == "incomplete"
+    good = await ada.card()
+    paid = await ada.ask(good, key="k")
+    assert (paid["id"], paid["status"], paid["client_secret"]) == (made["id"], "active", None)
+    await shop.execute("UPDATE idempotency_keys SET status = NULL, headers = NULL, body = NULL")
+    assert await ada.ask(good, key="k") == paid
+    assert (await ada.ask(good, status=409))["code"] == "already_subscribed"
+    await ada.hear()
+    charged = await shop.sandbox.api.v1.charges.list_async({"customer": ada.customer})
+    assert [charge.amount for charge in charged.data if charge.paid] == [PRICE]
+    assert (len(await ada.at_stripe()), templates(await shop.mails())) == (1, ["paid"])
+    await ada.pass_days(31)
+    await ada.hear()
+    assert templates(await shop.mails()) == ["paid"] * 2  # the card stays the subscription's
+
+
+async def test_many_cards_at_once_pay_it_once(shop: Shop) -> None:
+    """Eight clicks and the page, all for one that waits: one charge."""
+    ada = await subscriber(shop)
+    intent = (await ada.ask())["client_secret"].split("_secret_")[0]
+    body = {"plan": PLAN, "payment_method_id": await ada.card()}
+    clicks = [shop.ask(ada.who, "POST", SUBSCRIPTIONS, body) for _ in range(8)]
+    page = shop.sandbox.http.post(f"/_sandbox/payment_intents/{intent}/pay", json={"card": "4242424242424242"})
+    *answers, _ = await asyncio.gather(*clicks, page)
+    assert {answer.status_code for answer in answers} <= {201, 409, 503}
+    charged = await shop.sandbox.api.v1.charges.list_async({"customer": ada.customer})
+    assert [charge.amount for charge in charged.data if charge.paid] == [PRICE]
+    assert (await ada.shown())[0]["status"] == "active"
+
+
 async def test_a_refused_card_is_a_refusal_and_nothing_else(shop: Shop) -> None:
     """422, no subscription anywhere, and the next attempt with the same key and a good card is another one."""
     ada = await subscriber(shop)
