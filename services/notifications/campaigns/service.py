@@ -168,6 +168,14 @@ class CampaignService:
             raise NoSuchCampaign
         return found
 
+    async def undelivered(self, campaign_id: str, *, state: str | None, after: str | None, limit: int) -> list[Any]:
+        """A page of recipients that failed or are unknown. Raises `NoSuchCampaign`."""
+        async with self._database.connection() as connection:
+            await _existing(connection, campaign_id)
+            if after is not None and not is_id(after):
+                return []
+            return await repository.undelivered(connection, campaign_id, state=state, after=after, limit=limit)
+
     async def _schedule(self, connection: Connection, campaign_id: str, staff_id: str, at: datetime) -> Started:
         if not await repository.schedule(connection, campaign_id, at, staff_id):
             raise await _why_not(connection, campaign_id)
