@@ -31,10 +31,12 @@ from services.notifications.mail.resend import ResendMailer
 from services.notifications.mail.templates import Templates
 from services.notifications.schemas import AudienceFilter, CampaignDraft
 
-__all__ = ["SENDER", "PostOffice", "opened"]
+__all__ = ["CONCURRENCY", "SENDER", "PostOffice", "opened"]
 
 SENDER: Final = "Holdfast <shop@holdfast.example>"
 _NAME: Final = "notifications"
+CONCURRENCY: Final = 8
+"""How many jobs a worker runs at once."""
 _BATCH: Final = 50
 _CONTACTS = """
 INSERT INTO contacts (id, email, name, marketing_consent, changed_at)
@@ -200,6 +202,7 @@ class PostOffice:
             "CAMPAIGN_BATCH": str(_BATCH),
             "CAMPAIGN_RATE": "10000",
             "WORKER_LEASE_SECONDS": str(lease),
+            "WORKER_CONCURRENCY": str(CONCURRENCY),
             "LOG_LEVEL": "error",
         }
         return {**_inherited(), **values}

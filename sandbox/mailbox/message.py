@@ -1,16 +1,40 @@
 """A received message, as its readers see it."""
 
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import policy
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.parser import BytesParser
+from email.parser import BytesHeaderParser, BytesParser
+from email.utils import parseaddr
 from typing import Any
 
-__all__ = ["Message", "parse"]
+__all__ = ["CORRELATION_HEADER", "Envelope", "Message", "compose", "glance", "parse"]
 
 CORRELATION_HEADER = "X-Correlation-ID"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is known of a message before anybody reads it.
+
+    Reading one takes some milliseconds, and of a campaign's hundred thousand a few are ever looked at.
+    """
+
+    id: str
+    received_at: str
+    sender: str
+    to: list[str]
+    subject: str
+    correlation_id: str
+
+    @classmethod
+    def new(cls, sender: str, to: list[str], subject: str, correlation_id: str) -> "Envelope":
+        """Of a message that arrives now."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return cls(uuid.uuid4().hex, now, sender, to, subject, correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +66,42 @@ class Message:
         }
 
 
-def parse(raw: bytes, sender: str, to: list[str]) -> Message:
-    """Reads what came over the wire. Of a header that is there twice, the first counts."""
+def glance(raw: bytes, sender: str, to: list[str]) -> Envelope:
+    """What a list of messages shows of one that came over the wire."""
+    head = BytesHeaderParser(policy=policy.default).parsebytes(raw)
+    return Envelope.new(sender, to, str(head.get("Subject", "")), str(head.get(CORRELATION_HEADER, "")))
+
+
+def parse(raw: bytes) -> tuple[dict[str, str], str, str]:
+    """Headers, text and HTML of what came over the wire. Of a header that is there twice, the first counts."""
     mail = BytesParser(policy=policy.default).parsebytes(raw)
     headers: dict[str, str] = {}
     for name, value in mail.items():
         headers.setdefault(name, str(value))
-    return Message(
-        id=uuid.uuid4().hex,
-        received_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        sender=sender,
-        to=to,
-        subject=str(mail.get("Subject", "")),
-        correlation_id=str(mail.get(CORRELATION_HEADER, "")),
-        headers=headers,
-        text=_body(mail, "plain"),
-        html=_body(mail, "html"),
-    )
+    return headers, _body(mail, "plain"), _body(mail, "html")
+
+
+def compose(entry: Mapping[str, Any], attachments: Iterable[tuple[str, str, bytes]] = ()) -> bytes:
+    """What was asked for over HTTP as it would arrive. Attachments are names, media types and bytes."""
+    letter = EmailMessage(policy=policy.SMTP)
+    letter["From"] = _named(entry["from"])
+    letter["To"] = [_named(value) for value in entry["to"]]
+    letter["Subject"] = entry["subject"]
+    for name, value in entry["headers"].items():
+        if name.lower() not in {"from", "to", "subject"}:
+            letter[name] = value
+    letter.set_content(entry["text"])
+    if entry["html"]:
+        letter.add_alternative(entry["html"], subtype="html")
+    for filename, media_type, content in attachments:
+        main, _, sub = media_type.partition(";")[0].partition("/")
+        letter.add_attachment(content, maintype=main, subtype=sub, filename=filename)
+    return letter.as_bytes()
+
+
+def _named(value: str) -> Address:
+    name, address = parseaddr(value)
+    return Address(name, addr_spec=address)
 
 
 def _body(mail: EmailMessage, kind: str) -> str:

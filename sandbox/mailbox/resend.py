@@ -11,9 +11,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import parseaddr
 from typing import Annotated, Any, Final
 
@@ -25,8 +22,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from sandbox.mailbox.faults import Fault, Faults
-from sandbox.mailbox.message import Message, parse
-from sandbox.mailbox.store import Kept, Store
+from sandbox.mailbox.message import CORRELATION_HEADER, Envelope, compose
+from sandbox.mailbox.store import Kept, Received, Store
 
 __all__ = ["KEY_SECONDS", "resend_routes"]
 
@@ -236,6 +233,8 @@ def _mail(entry: Any) -> _Mail:
         if missing:
             raise _Problem(422, "missing_required_field", f"Missing `{missing[0]}` field.") from None
         raise _Problem(422, "validation_error", f"Invalid `{error.errors()[0]['loc'][0]}` field.") from None
+    if any(ord(character) < 32 for value in (mail.subject, *mail.headers.values()) for character in value):
+        raise _Problem(422, "validation_error", "Headers must be one line.")
     if not (mail.html or mail.text):
         raise _Problem(422, "missing_required_field", "Missing `html` or `text` field.")
     for field, values in (("from", [mail.sender]), ("to", mail.recipients)):
@@ -257,29 +256,27 @@ def _replay(kept: Kept, fingerprint: str) -> Response:
     return Response(kept.answer, 200, media_type="application/json")
 
 
-def _received(mail: _Mail) -> tuple[Message, bytes]:
-    """The mail as it would arrive."""
-    letter = EmailMessage(policy=SMTP)
-    letter["From"] = _named(mail.sender)
-    letter["To"] = [_named(value) for value in mail.recipients]
-    letter["Subject"] = mail.subject
-    for name, value in mail.headers.items():
-        if name.lower() not in {"from", "to", "subject"}:
-            letter[name] = value
-    letter.set_content(mail.text)
-    if mail.html:
-        letter.add_alternative(mail.html, subtype="html")
-    for attachment in mail.attachments:
-        try:
-            content = base64.b64decode(attachment.content, validate=True)
-        except binascii.Error:
-            raise _Problem(422, "invalid_attachment", "Attachment `content` is not base64.") from None
-        main, _, sub = attachment.content_type.partition(";")[0].partition("/")
-        letter.add_attachment(content, maintype=main, subtype=sub, filename=attachment.filename)
-    raw = letter.as_bytes()
-    return parse(raw, parseaddr(mail.sender)[1], mail.addresses), raw
+def _received(mail: _Mail) -> Received:
+    """The mail as it would arrive. One with attachments is made at once, to find out whether they can be."""
+    headers = {name.lower(): value for name, value in mail.headers.items()}
+    correlation_id = headers.get(CORRELATION_HEADER.lower(), "")
+    envelope = Envelope.new(parseaddr(mail.sender)[1], mail.addresses, mail.subject, correlation_id)
+    entry = {
+        "from": mail.sender,
+        "to": mail.recipients,
+        "subject": mail.subject,
+        "headers": mail.headers,
+        "text": mail.text,
+        "html": mail.html,
+    }
+    if not mail.attachments:
+        return Received(envelope, entry=entry)
+    return Received(envelope, compose(entry, [_attached(attachment) for attachment in mail.attachments]))
 
 
-def _named(value: str) -> Address:
-    name, address = parseaddr(value)
-    return Address(name, addr_spec=address)
+def _attached(attachment: _Attachment) -> tuple[str, str, bytes]:
+    try:
+        content = base64.b64decode(attachment.content, validate=True)
+    except binascii.Error:
+        raise _Problem(422, "invalid_attachment", "Attachment `content` is not base64.") from None
+    return attachment.filename, attachment.content_type, content

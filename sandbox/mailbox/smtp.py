@@ -6,8 +6,8 @@ from typing import cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from sandbox.mailbox.faults import Fault, Faults
-from sandbox.mailbox.message import parse
-from sandbox.mailbox.store import Store
+from sandbox.mailbox.message import glance
+from sandbox.mailbox.store import Received, Store
 
 __all__ = ["serve"]
 
@@ -48,8 +48,8 @@ class _Handler:
         if refused is not None:
             return _REPLIES[refused.fault]
         raw = envelope.original_content or b""
-        message = parse(raw, envelope.mail_from or "", list(envelope.rcpt_tos))
-        self._store.add(message, raw)
+        message = glance(raw, envelope.mail_from or "", list(envelope.rcpt_tos))
+        self._store.add(Received(message, raw))
         if self._faults.take(message.to, Fault.DROP_AFTER_DATA):
             await server.cut()
         if delay := self._faults.take(message.to, Fault.SLOW):

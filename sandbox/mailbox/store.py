@@ -2,13 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sandbox.mailbox.message import Message
+from sandbox.mailbox.message import Envelope, Message, compose, parse
 
-__all__ = ["Kept", "Store"]
+__all__ = ["Kept", "Received", "Store"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -30,7 +32,18 @@ CREATE TABLE IF NOT EXISTS keys (
     name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at REAL NOT NULL
 )
 """
+# Nobody has read a message whose `headers` are empty. Until then `entry` may have what it is to be made of, not `raw`.
+_ENTRY = "ALTER TABLE messages ADD COLUMN entry BLOB"
 _COLUMNS = "id, received_at, sender, recipients, subject, correlation_id, headers, text, html"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message: its bytes or, when it was asked for over HTTP, what it is to be made of."""
+
+    envelope: Envelope
+    raw: bytes = b""
+    entry: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +67,36 @@ class Store:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute(_SCHEMA)
         self._database.execute(_KEYS)
+        with suppress(sqlite3.OperationalError):  # it is there
+            self._database.execute(_ENTRY)
 
     def close(self) -> None:
         """Ends the connection."""
         self._database.close()
 
-    def add(self, message: Message, raw: bytes) -> None:
+    def add(self, received: Received) -> None:
         """Keeps a message."""
+        envelope = received.envelope
         self._database.execute(
-            f"INSERT INTO messages ({_COLUMNS}, raw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO messages ({_COLUMNS}, raw, entry) VALUES (?, ?, ?, ?, ?, ?, '', '', '', ?, ?)",
             (
-                message.id,
-                message.received_at,
-                message.sender,
-                json.dumps(message.to),
-                message.subject,
-                message.correlation_id,
-                json.dumps(message.headers),
-                message.text,
-                message.html,
-                raw,
+                envelope.id,
+                envelope.received_at,
+                envelope.sender,
+                json.dumps(envelope.to),
+                envelope.subject,
+                envelope.correlation_id,
+                received.raw,
+                json.dumps(received.entry) if received.entry is not None else None,
             ),
         )
 
-    def add_all(self, received: Sequence[tuple[Message, bytes]], kept: Kept | None) -> None:
+    def add_all(self, received: Sequence[Received], kept: Kept | None) -> None:
         """Keeps messages and the answer that was given for them: all of it or nothing."""
         self._database.execute("BEGIN")
         try:
-            for message, raw in received:
-                self.add(message, raw)
+            for each in received:
+                self.add(each)
             if kept is not None:
                 values = (kept.name, kept.fingerprint, kept.answer, kept.at)
                 self._database.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", values)
@@ -108,15 +122,16 @@ class Store:
             """,
             {"to": to, "subject": subject, "correlation_id": correlation_id, "limit": limit},
         )
-        return [_message(row) for row in rows]
+        return [self._message(row) for row in rows.fetchall()]
 
     def get(self, message_id: str) -> Message | None:
         """One message."""
         row = self._database.execute(f"SELECT {_COLUMNS} FROM messages WHERE id = ?", (message_id,)).fetchone()
-        return _message(row) if row else None
+        return self._message(row) if row else None
 
     def raw(self, message_id: str) -> bytes | None:
         """One message as it came over the wire."""
+        self.get(message_id)
         row = self._database.execute("SELECT raw FROM messages WHERE id = ?", (message_id,)).fetchone()
         return bytes(row[0]) if row else None
 
@@ -124,9 +139,22 @@ class Store:
         """Deletes all messages; how many there were."""
         return self._database.execute("DELETE FROM messages").rowcount
 
+    def _message(self, row: tuple[str, ...]) -> Message:
+        number, received_at, sender, to, subject, correlation_id, headers, text, html = row
+        if not headers:
+            headers, text, html = self._read(number)
+        return Message(
+            number, received_at, sender, json.loads(to), subject, correlation_id, json.loads(headers), text, html
+        )
 
-def _message(row: tuple[str, ...]) -> Message:
-    number, received_at, sender, to, subject, correlation_id, headers, text, html = row
-    return Message(
-        number, received_at, sender, json.loads(to), subject, correlation_id, json.loads(headers), text, html
-    )
+    def _read(self, message_id: str) -> tuple[str, str, str]:
+        """Headers, text and HTML of a message nobody has read yet; the next reader finds them."""
+        (raw, entry) = self._database.execute("SELECT raw, entry FROM messages WHERE id = ?", (message_id,)).fetchone()
+        raw = bytes(raw) if entry is None else compose(json.loads(entry))
+        headers, text, html = parse(raw)
+        read = (json.dumps(headers), text, html)
+        self._database.execute(
+            "UPDATE messages SET headers = ?, text = ?, html = ?, raw = ?, entry = NULL WHERE id = ?",
+            (*read, raw, message_id),
+        )
+        return read

@@ -55,6 +55,7 @@ TABLE: Final = (
     RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/resume", "campaigns", _CALL["ResumeCampaign"], id_field=_ID),
     RpcRoute("POST", f"{_CAMPAIGNS}/{{id}}/cancel", "campaigns", _CALL["CancelCampaign"], id_field=_ID),
     RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}/stats", "campaigns", _CALL["GetCampaignStats"], id_field=_ID),
+    RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}/undelivered", "campaigns", _CALL["ListUndelivered"], id_field=_ID),
     RpcRoute("GET", f"{_CAMPAIGNS}/{{id}}/preview", "campaigns", _CALL["PreviewCampaign"], id_field=_ID),
     RpcRoute("GET", "/api/admin/email-templates", "campaigns", _CALL["ListTemplates"]),
     RpcRoute("GET", "/api/admin/email-templates/{name}/preview", "campaigns", _CALL["PreviewTemplate"]),

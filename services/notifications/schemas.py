@@ -27,6 +27,7 @@ __all__ = [
     "OrderPaid",
     "OrderRefund",
     "Page",
+    "UndeliveredPage",
     "check_address",
     "check_line",
     "checked",
@@ -192,6 +193,12 @@ class EmailPage(Page):
 
     state: Literal["queued", "sending", "sent", "retrying", "failed", "unknown", "suppressed"] | None = None
     to: Address | None = None
+
+
+class UndeliveredPage(Page):
+    """Which recipients."""
+
+    state: Literal["failed", "unknown"] | None = None
 
 
 def checked(model: type[M], values: Mapping[str, Any], prefix: str = "") -> M:

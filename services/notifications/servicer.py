@@ -28,6 +28,7 @@ from services.notifications.schemas import (
     OrderPaid,
     OrderRefund,
     Page,
+    UndeliveredPage,
     checked,
 )
 
@@ -207,6 +208,25 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             status=stats.status,
             cancelled=stats.cancelled,
         )
+
+    async def ListUndelivered(self, request: pb.ListUndeliveredRequest, context: Context) -> pb.ListUndeliveredResponse:
+        page = checked(UndeliveredPage, _given(request, "state", "limit", "cursor"))
+        rows = await self._campaigns.undelivered(
+            request.campaign_id, state=page.state, after=page.cursor, limit=page.limit + 1
+        )
+        items = [
+            pb.Undelivered(
+                contact_id=str(row["contact_id"]),
+                email=row["email"],
+                state=row["state"],
+                attempts=row["attempts"],
+                last_error=row["last_error"],
+                settled_at=row["settled_at"],
+            )
+            for row in rows[: page.limit]
+        ]
+        following = items[-1].contact_id if len(rows) > page.limit else None
+        return pb.ListUndeliveredResponse(items=items, next_cursor=following)
 
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Context) -> pb.GetSummaryResponse:
         summary = await self._mail.summary()

@@ -6,19 +6,23 @@ RECIPIENTS says how many (20,000; the promise is about 100,000), KILL_EVERY how 
 import asyncio
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from bench.post_office import PostOffice, opened
+from bench.post_office import CONCURRENCY, PostOffice, opened
 from deploy.local.ports import pick_port_base
 from services.notifications.campaigns.sending import WINDOW
 
 RECIPIENTS = int(os.environ.get("RECIPIENTS", "20000"))
 KILL_EVERY = float(os.environ.get("KILL_EVERY", "1"))
-WORKERS, LANES, LEASE, SEED = 3, 8, 2.0, 7
+# A worker that is killed leaves its lanes to wait for the end of its leases: of so many, enough are always alive.
+WORKERS, LANES, LEASE, SEED = 3, 16, 2.0, 7
+# What a worker may have on its way when it is killed: so many batches run at once in it, of each a few mails.
+IN_FLIGHT = min(LANES, CONCURRENCY) * WINDOW
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -36,6 +40,7 @@ async def chaos(office: PostOffice, *, resend: bool) -> tuple[str, int]:
     campaign = await office.start(resend=resend)
     office.hire(WORKERS, resend=resend, lease=LEASE)
     chance, kills = random.Random(SEED), 0
+    begun = time.perf_counter()
     async with asyncio.timeout(60 + RECIPIENTS / 20):
         while not await office.finished(campaign):
             await asyncio.sleep(KILL_EVERY)
@@ -43,7 +48,9 @@ async def chaos(office: PostOffice, *, resend: bool) -> tuple[str, int]:
             office.spawn()
             kills += 1
     office.dismiss()
-    print(f"{'resend' if resend else 'smtp'}: {RECIPIENTS} recipients, {kills} kills, {await office.states(campaign)}")
+    seconds = time.perf_counter() - begun
+    told = f"{RECIPIENTS} recipients, {kills} kills, {await office.states(campaign)} in {seconds:.0f} s"
+    print(f"{'resend' if resend else 'smtp'}: {told}")
     return campaign, kills
 
 
@@ -69,9 +76,11 @@ async def test_over_plain_smtp_whom_a_kill_left_in_doubt_is_listed(office: PostO
         )
     unknown = {row["email"] for row in rows}
     arrived = Counter(office.received())
+    doubled = {address for address, times in arrived.items() if times > 1}
+    print(f"{len(doubled)} doubled, {len(unknown)} unknown and listed, {len(unknown - set(arrived))} of them missed")
     everybody = {f"customer{number}@example.com" for number in range(1, RECIPIENTS + 1)}
     assert set(arrived.values()) == {1}
     assert everybody - set(arrived) <= unknown
     assert states.keys() <= {"sent", "unknown"}
     assert sum(states.values()) == RECIPIENTS
-    assert len(unknown) <= kills * LANES * WINDOW
+    assert len(doubled | unknown) <= kills * IN_FLIGHT

@@ -46,6 +46,7 @@ __all__ = [
     "stats",
     "status",
     "store_shipment",
+    "undelivered",
     "update",
 ]
 
@@ -195,6 +196,12 @@ SELECT status, recipients,
        ON true
  WHERE id = $1
  GROUP BY status, recipients
+"""
+_UNDELIVERED = """
+SELECT contact_id, email, state, attempts, last_error, settled_at FROM campaign_recipients
+ WHERE campaign_id = $1 AND state IN ('failed', 'unknown') AND ($2::text IS NULL OR state = $2)
+   AND ($3::uuid IS NULL OR contact_id > $3)
+ ORDER BY contact_id LIMIT $4
 """
 _OPEN_SHIPMENT = """
 SELECT id, contacts, packed, extract(epoch FROM now() - created_at)::float8 AS age
@@ -386,6 +393,13 @@ def _recipient(row: "asyncpg.Record") -> Recipient:
         attempt=row["attempts"],
         unreached=row["unreached"],
     )
+
+
+async def undelivered(
+    connection: Connection, campaign_id: str, *, state: str | None, after: str | None, limit: int
+) -> list["asyncpg.Record"]:
+    """Recipients that failed or are unknown, in the order of their ids."""
+    return await connection.fetch(_UNDELIVERED, campaign_id, state, after, limit)
 
 
 async def open_shipment(connection: Connection, batch: Batch) -> Shipment | None:

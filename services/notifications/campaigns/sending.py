@@ -39,11 +39,15 @@ from services.notifications.mail.domain import Category, Message, Outcome, Topic
 from services.notifications.mail.mailer import Batches, Mailer
 from services.notifications.mail.templates import greet
 
-__all__ = ["SEND_BATCH", "WINDOW", "CampaignSender", "enqueue_batches"]
+__all__ = ["BATCH_ATTEMPTS", "SEND_BATCH", "WINDOW", "CampaignSender", "enqueue_batches"]
 
 SEND_BATCH: Final = "send_campaign_batch"
 # Mails of one batch that are on their way at once over SMTP: as many become unknown when the process is killed.
 WINDOW: Final = 5
+# Every claim counts, also one whose worker is killed, and a batch that is not sent keeps its campaign from ending.
+# After so many it is a dead letter; after a few its lane goes on without it.
+BATCH_ATTEMPTS: Final = 100
+_HOLDS_UP: Final = 10
 _AWAY_SECONDS: Final = 10.0
 _PAUSED_SECONDS: Final = 1.0
 _SHIPMENT_DAYS: Final = 7
@@ -77,10 +81,14 @@ class CampaignSender:
         await self._end(job, batch, campaign)
 
     async def skip(self, connection: Connection, batch: Batch) -> None:
-        """Lets the lane go on after a batch whose job was parked, in the transaction that parks it."""
+        """Lets the lane go on after a batch whose job was parked, in the transaction that parks it.
+
+        Recipients that the provider would recognise stay as they are: a redrive sends the same bytes.
+        """
         campaign = await repository.frozen(connection, batch.campaign_id)
         if campaign is not None:
-            await repository.interrupted(connection, batch, _INTERRUPTED)
+            if not await self._recognisable(connection, batch, campaign):
+                await repository.interrupted(connection, batch, _INTERRUPTED)
             await self._continue(connection, batch, campaign)
 
     async def purge(self) -> Run:
@@ -106,6 +114,8 @@ class CampaignSender:
             if campaign is None or campaign.status is CampaignStatus.CANCELLED:
                 await job.complete(connection)
                 return None
+            if job.attempt > _HOLDS_UP:
+                await self._continue(connection, batch, campaign)
         if campaign.status is CampaignStatus.PAUSED:
             raise Snooze(_PAUSED_SECONDS)
         return campaign
@@ -229,7 +239,12 @@ async def enqueue_batches(connection: Connection, campaign_id: str, batches: Ite
     await jobs.enqueue_many(
         connection,
         [
-            NewJob(SEND_BATCH, {"campaign_id": campaign_id, "batch": number}, unique_key=f"{campaign_id}:{number}")
+            NewJob(
+                SEND_BATCH,
+                {"campaign_id": campaign_id, "batch": number},
+                unique_key=f"{campaign_id}:{number}",
+                max_attempts=BATCH_ATTEMPTS,
+            )
             for number in batches
         ],
     )

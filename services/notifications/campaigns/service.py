@@ -13,7 +13,7 @@ from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from services.notifications.campaigns import repository
 from services.notifications.campaigns.domain import Body, CampaignStatus, Draft, Started, Stats, cut, slot
-from services.notifications.campaigns.sending import enqueue_batches
+from services.notifications.campaigns.sending import BATCH_ATTEMPTS, enqueue_batches
 from services.notifications.errors import EmptyAudience, NoSuchCampaign, NotSendable
 from services.notifications.mail.domain import Rendered
 from services.notifications.mail.service import MailService
@@ -168,6 +168,14 @@ class CampaignService:
             raise NoSuchCampaign
         return found
 
+    async def undelivered(self, campaign_id: str, *, state: str | None, after: str | None, limit: int) -> list[Any]:
+        """A page of recipients that failed or are unknown. Raises `NoSuchCampaign`."""
+        async with self._database.connection() as connection:
+            await _existing(connection, campaign_id)
+            if after is not None and not is_id(after):
+                return []
+            return await repository.undelivered(connection, campaign_id, state=state, after=after, limit=limit)
+
     async def _schedule(self, connection: Connection, campaign_id: str, staff_id: str, at: datetime) -> Started:
         if not await repository.schedule(connection, campaign_id, at, staff_id):
             raise await _why_not(connection, campaign_id)
@@ -182,7 +190,10 @@ class CampaignService:
         if await self._freeze(connection, campaign_id):
             found = await repository.stats(connection, campaign_id)
             return Started(campaign_id, CampaignStatus.SENDING, found.recipients if found else 0)
-        await jobs.enqueue(connection, FREEZE, {"campaign_id": campaign_id}, unique_key=campaign_id)
+        # Each attempt goes on where the last one was killed.
+        await jobs.enqueue(
+            connection, FREEZE, {"campaign_id": campaign_id}, unique_key=campaign_id, max_attempts=BATCH_ATTEMPTS
+        )
         return Started(campaign_id, CampaignStatus.SENDING, await repository.count_audience(connection, campaign_id))
 
     async def _freeze(self, connection: Connection, campaign_id: str) -> bool:

@@ -52,6 +52,21 @@ async def test_a_draft_is_made_sent_and_counted(admin: Admin) -> None:
     assert await frozen(admin, campaign) == STARTED
 
 
+async def test_whom_a_campaign_did_not_reach_is_listed(admin: Admin) -> None:
+    """Staff see who it is and why."""
+    campaign = await admin.draft()
+    await admin.send(campaign)
+    await admin.others["notifications"].execute(
+        "UPDATE campaign_recipients SET state = 'unknown', attempts = 1, settled_at = now(), last_error = 'no answer' "
+        "WHERE campaign_id = $1::text::uuid",
+        campaign,
+    )
+    answer = await admin.get(f"{CAMPAIGNS}/{campaign}/undelivered", {"state": "unknown"})
+    found = answer.json()
+    assert (answer.status_code, found["next_cursor"], len(found["items"])) == (200, None, CONTACTS)
+    assert {"contact_id", "email", "state", "attempts", "last_error", "settled_at"} == found["items"][0].keys()
+
+
 async def test_the_member_of_staff_is_who_the_token_says(admin: Admin) -> None:
     """Nobody drafts or starts in another's name; the flow's correlation id goes along."""
     made = await admin.post(CAMPAIGNS, {**DRAFT, "staff_id": "somebody-else"})

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 
+from holdfast.notifications.v1 import notifications_pb2 as pb
 from reliability import jobs
-from reliability.errors import Unavailable
+from reliability.errors import Problem, Unavailable
 from reliability.postgres import Database
 from sandbox.mailbox.faults import Fault
 from services.notifications.campaigns import repository
@@ -37,6 +39,38 @@ async def test_final_answers(office: Office, fault: Fault, state: str, messages:
     assert await office.work_later() == 0
     assert len(office.mailbox.messages("customer3@example.com")) == messages
     assert len(office.mailbox.messages()) == 9 + messages
+
+
+async def test_whom_a_campaign_did_not_reach_is_listed(office: Office) -> None:
+    """Failed and unknown, page by page, with what the server said; who has the mail is not there."""
+    await office.customers(10)
+    office.mailbox.order(Fault.DROP_AFTER_DATA, to="customer2@example.com")
+    office.mailbox.order(Fault.REJECT_550, to="customer4@example.com")
+    office.mailbox.order(Fault.DROP_AFTER_DATA, to="customer9@example.com")
+    campaign = await office.draft()
+    await office.send(campaign)
+    await office.work()
+
+    async def page(**query: Any) -> pb.ListUndeliveredResponse:
+        request = pb.ListUndeliveredRequest(campaign_id=campaign, **query)
+        return cast("pb.ListUndeliveredResponse", await office.stub.ListUndelivered(request))
+
+    first = await page(limit=2)
+    rest = await page(limit=2, cursor=first.next_cursor)
+    assert [(item.email, item.state) for item in (*first.items, *rest.items)] == [
+        ("customer2@example.com", "unknown"),
+        ("customer4@example.com", "failed"),
+        ("customer9@example.com", "unknown"),
+    ]
+    assert not rest.HasField("next_cursor")
+    assert first.items[1].last_error.startswith("550 ")
+    unknown = await page(state="unknown")
+    assert [item.email for item in unknown.items] == ["customer2@example.com", "customer9@example.com"]
+    with pytest.raises(Problem, match="campaign"):
+        await office.stub.ListUndelivered(pb.ListUndeliveredRequest(campaign_id="none"))
+    with pytest.raises(Problem) as caught:
+        await page(state="sent")
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECT_421, Fault.REJECT_450, Fault.REJECT_DATA_451])

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from reliability import jobs
+from reliability.jobs.queue import DEFAULT_MAX_ATTEMPTS
 from sandbox.mailbox.faults import Fault
 from services.notifications.mail import repository
 from services.notifications.mail.domain import Message, Outcome
@@ -31,20 +33,20 @@ async def resend(office: Office, tmp_path: Path) -> AsyncIterator[Mailbox]:
 
 @dataclass
 class CrashingBatches:
-    """Dies once, before or after the provider got the batch."""
+    """Dies so many times, before or after the provider got the batch."""
 
     inner: Batches
     after: bool
     size: int = 100
-    dead: bool = False
+    times: int = 1
 
     def pack(self, messages: Sequence[Message]) -> bytes:
         return self.inner.pack(messages)
 
     async def ship(self, key: str, packed: bytes) -> list[Outcome]:
-        if self.dead:
+        if not self.times:
             return await self.inner.ship(key, packed)
-        self.dead = True
+        self.times -= 1
         if self.after:
             await self.inner.ship(key, packed)
         raise Crash
@@ -95,6 +97,57 @@ async def test_a_worker_that_dies_leaves_nobody_out_and_nobody_twice(
     office.mailer.inner = Carrier(CrashingBatches(batches, after))
     await office.work()
     await office.recover()
+    await office.work()
+    assert await office.stats(campaign) == {"status": "finished", "sent": 20}
+    assert len(set(resend.recipients())) == len(resend.messages()) == 20
+
+
+async def test_however_often_a_worker_dies_at_a_batch_it_is_sent(office: Office, resend: Mailbox) -> None:
+    """More often than other jobs are tried: the bytes are there."""
+    campaign = await started(office, 7)
+    batches = office.mailer.inner.batches
+    assert batches is not None
+    office.mailer.inner = Carrier(CrashingBatches(batches, after=True, times=DEFAULT_MAX_ATTEMPTS + 5))
+    for _ in range(DEFAULT_MAX_ATTEMPTS + 10):
+        await office.work()
+        await office.recover()
+    assert await office.stats(campaign) == {"status": "finished", "sent": 7}
+    assert len(set(resend.recipients())) == len(resend.messages()) == 7
+
+
+async def test_a_batch_that_will_not_end_holds_up_its_lane_no_longer(office: Office, resend: Mailbox) -> None:
+    """After some attempts the batch behind it goes on; before, a lane waits for its batch."""
+    await started(office, 28)
+    batches = office.mailer.inner.batches
+    assert batches is not None
+    stuck = office.mailer.inner = Carrier(CrashingBatches(batches, after=False, times=1000))
+    known = "SELECT count(*) FROM jobs WHERE kind = 'send_campaign_batch'"
+    await office.work()
+    assert await office.rows(known) == [{"count": 2}]
+    for _ in range(DEFAULT_MAX_ATTEMPTS):
+        await office.recover()
+        await office.work()
+    assert await office.rows(known) == [{"count": 4}]
+    stuck.batches = batches
+    await office.recover()
+    await office.work()
+    assert len(set(resend.recipients())) == len(resend.messages()) == 28
+
+
+async def test_a_parked_batch_is_not_given_up_while_the_provider_knows_it(office: Office, resend: Mailbox) -> None:
+    """The shipment is open and may be sent again: nobody is called unknown, and a redrive sends it."""
+    campaign = await started(office)
+    batches = office.mailer.inner.batches
+    assert batches is not None
+    await office.execute("UPDATE jobs SET max_attempts = 1")
+    office.mailer.inner = Carrier(CrashingBatches(batches, after=True))
+    await office.work()
+    await office.recover()
+    await office.work()
+    assert await office.stats(campaign) == {"status": "sending", "queued": 7, "sent": 13}
+    async with office.runtime.database.transaction() as connection:
+        dead = await connection.fetchval("SELECT id FROM jobs WHERE state = 'parked'")
+        assert await jobs.redrive(connection, dead)
     await office.work()
     assert await office.stats(campaign) == {"status": "finished", "sent": 20}
     assert len(set(resend.recipients())) == len(resend.messages()) == 20

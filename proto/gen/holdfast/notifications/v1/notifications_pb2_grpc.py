@@ -145,6 +145,11 @@ class NotificationsServiceStub:
                 request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsRequest.SerializeToString,
                 response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsResponse.FromString,
                 _registered_method=True)
+        self.ListUndelivered = channel.unary_unary(
+                '/holdfast.notifications.v1.NotificationsService/ListUndelivered',
+                request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredRequest.SerializeToString,
+                response_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredResponse.FromString,
+                _registered_method=True)
         self.GetSummary = channel.unary_unary(
                 '/holdfast.notifications.v1.NotificationsService/GetSummary',
                 request_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetSummaryRequest.SerializeToString,
@@ -312,6 +317,13 @@ class NotificationsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUndelivered(self, request, context):
+        """Whom a campaign did not reach, or may not have: recipients that failed or are unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSummary(self, request, context):
         """Figures for the dashboard.
         """
@@ -431,6 +443,11 @@ def add_NotificationsServiceServicer_to_server(servicer, server):
                     servicer.GetCampaignStats,
                     request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsRequest.FromString,
                     response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsResponse.SerializeToString,
+            ),
+            'ListUndelivered': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUndelivered,
+                    request_deserializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredRequest.FromString,
+                    response_serializer=holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredResponse.SerializeToString,
             ),
             'GetSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSummary,
@@ -1033,6 +1050,33 @@ class NotificationsService:
             '/holdfast.notifications.v1.NotificationsService/GetCampaignStats',
             holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsRequest.SerializeToString,
             holdfast_dot_notifications_dot_v1_dot_notifications__pb2.GetCampaignStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUndelivered(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdfast.notifications.v1.NotificationsService/ListUndelivered',
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredRequest.SerializeToString,
+            holdfast_dot_notifications_dot_v1_dot_notifications__pb2.ListUndeliveredResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,6 +81,8 @@ class NotificationsServiceStub:
     """Takes a failed mail off the list of what somebody has to look at."""
     GetCampaignStats: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]
     """How far a campaign has come."""
+    ListUndelivered: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.ListUndeliveredRequest, _notifications_pb2.ListUndeliveredResponse]
+    """Whom a campaign did not reach, or may not have: recipients that failed or are unknown."""
     GetSummary: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.GetSummaryRequest, _notifications_pb2.GetSummaryResponse]
     """Figures for the dashboard."""
 
@@ -137,6 +139,8 @@ class NotificationsServiceAsyncStub(NotificationsServiceStub):
     """Takes a failed mail off the list of what somebody has to look at."""
     GetCampaignStats: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetCampaignStatsRequest, _notifications_pb2.GetCampaignStatsResponse]  # type: ignore[assignment]
     """How far a campaign has come."""
+    ListUndelivered: _aio.UnaryUnaryMultiCallable[_notifications_pb2.ListUndeliveredRequest, _notifications_pb2.ListUndeliveredResponse]  # type: ignore[assignment]
+    """Whom a campaign did not reach, or may not have: recipients that failed or are unknown."""
     GetSummary: _aio.UnaryUnaryMultiCallable[_notifications_pb2.GetSummaryRequest, _notifications_pb2.GetSummaryResponse]  # type: ignore[assignment]
     """Figures for the dashboard."""
 
@@ -322,6 +326,14 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.GetCampaignStatsResponse, _abc.Awaitable[_notifications_pb2.GetCampaignStatsResponse]]:
         """How far a campaign has come."""
+
+    @_abc_1.abstractmethod
+    def ListUndelivered(
+        self,
+        request: _notifications_pb2.ListUndeliveredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifications_pb2.ListUndeliveredResponse, _abc.Awaitable[_notifications_pb2.ListUndeliveredResponse]]:
+        """Whom a campaign did not reach, or may not have: recipients that failed or are unknown."""
 
     @_abc_1.abstractmethod
     def GetSummary(
