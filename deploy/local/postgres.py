@@ -77,6 +77,8 @@ class Postgres:
             "port": str(self.port),
             "unix_socket_directories": self._socket_folder(),
             "max_connections": "300",
+            # Nothing here is large enough to be worth compiling, and a compiler is large.
+            "jit": "off",
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%u@%d ",

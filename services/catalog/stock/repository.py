@@ -197,6 +197,7 @@ async def put_back(connection: Connection, ended: Sequence[HoldKey]) -> None:
     await connection.execute(_PUT_BACK, [key.order_id for key in ended], [key.attempt for key in ended])
 
 
-async def commit(connection: Connection, key: HoldKey, customer_id: UUID | None, correlation_id: str) -> None:
-    """Takes the stock of a live hold out of the warehouse, and notes who bought it."""
-    await connection.execute(_COMMIT, key.order_id, key.attempt, customer_id, correlation_id)
+async def commit(connection: Connection, key: HoldKey, customer_id: UUID | None, correlation_id: str) -> bool:
+    """Takes the stock of a live hold out of the warehouse, and notes who bought it; False when there is none."""
+    done = await connection.execute(_COMMIT, key.order_id, key.attempt, customer_id, correlation_id)
+    return done != "INSERT 0 0"

@@ -95,6 +95,9 @@ class StockService:
         Raises `HoldLost` when that cannot be, and `OrderCommitted` when the order's stock was taken before.
         """
         try:
+            async with self._database.connection() as connection:  # the usual case is one statement
+                if await repository.commit(connection, key, customer_id, correlation_id()):
+                    return
             async with self._database.transaction("commit stock") as connection:
                 hold = await repository.lock_hold(connection, key)
                 if hold is None:

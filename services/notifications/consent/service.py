@@ -90,8 +90,7 @@ class ConsentService:
                         await contacts.suppress(connection, address, "complained")
                 case _:
                     state = "ignored"
-            await inbox.finish(connection, inbox_id, state, job.correlation_id)
-            await job.complete(connection)
+            await inbox.finish(connection, inbox_id, state, job.correlation_id, job)
 
     async def _ask(self, connection: Connection, who: Principal) -> None:
         """One mail a day, however often somebody asks: nobody's mailbox is filled by a stranger's clicks."""

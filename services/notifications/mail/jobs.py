@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from reliability.jobs import Job, Run, Worker
 from reliability.postgres import Connection
-from services.notifications.mail.service import RAISE_INCIDENT, SEND_EMAIL, MailService
+from services.notifications.mail.repository import SEND_EMAIL
+from services.notifications.mail.service import RAISE_INCIDENT, MailService
 
 __all__ = ["SWEEP", "RaiseIncident", "raise_incidents", "register"]
 

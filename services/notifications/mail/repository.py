@@ -2,44 +2,71 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
+from reliability import jobs
+from reliability.jobs import Job
 from reliability.postgres import Connection
+from reliability.telemetry import carrier
 from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Outcome, Rendered, Topic, Verdict
 
 __all__ = [
+    "SEND_EMAIL",
     "NewEmail",
     "StoredEmail",
+    "accept",
     "again",
     "begin",
+    "begin_fresh",
     "bounced",
     "close",
     "count_failed",
     "discard",
     "find_by_key",
     "forget",
-    "insert",
     "listed",
     "lock",
     "overdue",
     "purge",
     "queue_age",
     "record",
+    "sent",
 ]
 
-_INSERT = """
+SEND_EMAIL: Final = "send_email"
+
+_ACCEPT = f"""
+WITH accepted AS (
 INSERT INTO emails (idempotency_key, fingerprint, category, "to", template, data, subject, html, text, message_id,
                     correlation_id, calendar, topic, unsubscribe)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
     ON CONFLICT (idempotency_key) DO NOTHING
-RETURNING id
+RETURNING id),
+job AS ({
+    jobs.enqueueing(
+        "accepted",
+        SEND_EMAIL,
+        "jsonb_build_object('email_id', id)",
+        order_key="'mail:' || id",
+        correlation="$11",
+        trace="$15::jsonb",
+    )
+})
+SELECT id FROM accepted
 """
-_LOCK = """
-SELECT id, category, template, state, attempts, unreached, ambiguous, "to", subject, html, text, message_id,
-       correlation_id, calendar, topic, unsubscribe, created_at, extract(epoch FROM now() - created_at)::float8 AS age
-  FROM emails WHERE id = $1 FOR UPDATE
+_COLUMNS = """
+id, category, template, {0}state, {0}attempts, unreached, ambiguous, "to", subject, html, text, message_id,
+correlation_id, calendar, topic, unsubscribe, created_at, extract(epoch FROM now() - created_at)::float8 AS age
+"""
+_LOCK = f"SELECT {_COLUMNS.format('')} FROM emails WHERE id = $1 FOR UPDATE"
+# What `begin` does, for a mail that needs no second look: nobody was interrupted, nothing bounced, no consent to ask.
+_BEGIN_FRESH = f"""
+UPDATE emails SET state = 'sending', attempts = attempts + 1, due_at = now()
+ WHERE id = $1 AND state IN ('queued', 'retrying') AND category = 'transactional'
+   AND NOT EXISTS (SELECT FROM suppressions WHERE address = lower("to") AND reason = 'bounced')
+RETURNING {_COLUMNS.format("old.")}
 """
 _BEGIN = """
 UPDATE emails SET state = 'sending', attempts = attempts + 1, ambiguous = $2, due_at = now() WHERE id = $1
@@ -57,6 +84,17 @@ UPDATE emails
        settled_at = CASE WHEN $3 <> 'retrying' THEN now() END,
        due_at = now() + $8 * interval '1 second'
  WHERE id = $1 AND state = 'sending' AND attempts = $2
+"""
+# The same with the end of its job, which must still be ours.
+_SENT = f"""
+WITH done AS ({jobs.completing("$5", "$6")}),
+sent AS (
+    UPDATE emails
+       SET state = 'sent', unreached = $3, last_error = nullif($4, ''), sent_at = now(), settled_at = now(),
+           provider_id = coalesce(nullif($7, ''), provider_id), due_at = now()
+     WHERE id = $1 AND state = 'sending' AND attempts = $2 AND EXISTS (SELECT FROM done)
+    RETURNING id)
+SELECT (SELECT count(*) FROM done) AS done, (SELECT count(*) FROM sent) AS sent
 """
 _OVERDUE = """
 SELECT id, attempts FROM emails
@@ -143,10 +181,13 @@ class StoredEmail:
         return Attempt(self.id, self.category, number, self.unreached, ambiguous, self.age, self.message, remembered)
 
 
-async def insert(connection: Connection, new: NewEmail) -> str | None:
-    """Stores a mail; None when its key is taken. Waits for a transaction that is about to take it."""
+async def accept(connection: Connection, new: NewEmail) -> str | None:
+    """Stores a mail with the job that sends it; None when its key is taken.
+
+    Waits for a transaction that is about to take it.
+    """
     found = await connection.fetchval(
-        _INSERT,
+        _ACCEPT,
         new.idempotency_key,
         new.fingerprint,
         new.category,
@@ -161,7 +202,9 @@ async def insert(connection: Connection, new: NewEmail) -> str | None:
         new.calendar,
         new.topic,
         new.unsubscribe,
+        carrier(),
     )
+    jobs.wake()
     return None if found is None else str(found)
 
 
@@ -175,6 +218,15 @@ async def find_by_key(connection: Connection, idempotency_key: str) -> tuple[str
 async def lock(connection: Connection, email_id: str) -> StoredEmail | None:
     """The mail, locked until the transaction ends; None when it is gone."""
     row = await connection.fetchrow(_LOCK, email_id)
+    return None if row is None else _stored(row)
+
+
+async def begin_fresh(connection: Connection, email_id: str) -> StoredEmail | None:
+    """Writes down that an attempt at a transactional mail begins; the mail as it was before, None for any other.
+
+    None as well when an attempt was interrupted or an earlier mail bounced: then somebody has to look.
+    """
+    row = await connection.fetchrow(_BEGIN_FRESH, email_id)
     return None if row is None else _stored(row)
 
 
@@ -207,6 +259,23 @@ async def record(
         wait,
     )
     return done == "UPDATE 1"
+
+
+async def sent(connection: Connection, attempt: Attempt, outcome: Outcome, job: Job) -> bool:
+    """`record` of a mail that the server took, with the end of its job. Raises `LeaseLost`."""
+    row = await connection.fetchrow(
+        _SENT,
+        attempt.email_id,
+        attempt.number,
+        attempt.unreached,
+        outcome.detail,
+        job.id,
+        job.fence,
+        outcome.provider_id,
+    )
+    assert row is not None  # a SELECT without FROM has one row
+    job.settled(ours=bool(row["done"]))
+    return bool(row["sent"])
 
 
 async def overdue(connection: Connection, seconds: float, limit: int) -> list[tuple[str, int]]:

@@ -32,13 +32,12 @@ from services.notifications.mail.domain import (
     state_after,
 )
 from services.notifications.mail.mailer import Mailer
-from services.notifications.mail.repository import StoredEmail
+from services.notifications.mail.repository import SEND_EMAIL, StoredEmail
 from services.notifications.mail.templates import Template, Templates
 from services.notifications.schemas import MailRequest
 
-__all__ = ["RAISE_INCIDENT", "SEND_EMAIL", "MailService", "Summary"]
+__all__ = ["RAISE_INCIDENT", "MailService", "Summary"]
 
-SEND_EMAIL: Final = "send_email"
 RAISE_INCIDENT: Final = "raise_incident"
 # Admin may be away for a day and a half.
 _INCIDENT_ATTEMPTS: Final = 1000
@@ -91,7 +90,7 @@ class MailService:
         that fails for ever. Raises `UnknownTemplate`, `ValidationFailed`, `IdempotencyKeyReused`.
         """
         new = self._new(self._templates.find(request.template), request)
-        async with self._database.transaction("accept mail") as connection:
+        async with self._database.connection() as connection:
             email_id = await self._accept(connection, new)
             return email_id or await _accepted_before(connection, new)
 
@@ -209,17 +208,12 @@ class MailService:
         )
 
     async def _accept(self, connection: Connection, new: repository.NewEmail) -> str | None:
-        email_id = await repository.insert(connection, new)
-        if email_id is not None:
-            await jobs.enqueue_many(connection, [_job(email_id)])
-        return email_id
+        return await repository.accept(connection, new)
 
     async def _deliver(self, job: Job, email_id: str) -> None:
-        async with self._database.transaction("begin attempt") as connection:
-            attempt = await self._begin(connection, email_id)
-            if attempt is None:
-                await job.complete(connection)
-                return
+        attempt = await self._fresh(email_id) or await self._begun(job, email_id)
+        if attempt is None:
+            return
         crash_point("mail.not_sent")
         with telemetry.span("mail send", SpanKind.CLIENT, messaging_message_id=attempt.message.message_id):
             outcome = await self._mailer.send(attempt.message)
@@ -235,6 +229,21 @@ class MailService:
         _log.info("mail_attempted", email_id=email_id, attempt=attempt.number, verdict=outcome.verdict, state=state)
         if state is EmailState.RETRYING:
             raise Snooze(wait)
+
+    async def _fresh(self, email_id: str) -> Attempt | None:
+        """The attempt at a mail that needs no second look, in one statement."""
+        async with self._database.connection() as connection:
+            stored = await repository.begin_fresh(connection, email_id)
+        if stored is None:
+            return None
+        return stored.attempt(stored.ambiguous, remembered=stored.age < self._mailer.remembers)
+
+    async def _begun(self, job: Job, email_id: str) -> Attempt | None:
+        async with self._database.transaction("begin attempt") as connection:
+            attempt = await self._begin(connection, email_id)
+            if attempt is None:
+                await job.complete(connection)
+            return attempt
 
     async def _begin(self, connection: Connection, email_id: str) -> Attempt | None:
         """The attempt to make, written down as begun; None when there is none to make."""
@@ -257,6 +266,11 @@ class MailService:
 
     async def _record(self, job: Job, attempt: Attempt, outcome: Outcome, wait: float) -> EmailState:
         state = state_after(attempt, outcome)
+        if state is EmailState.SENT:
+            async with self._database.connection() as connection:
+                if await repository.sent(connection, attempt, outcome, job):
+                    metrics.settled(attempt.category, state, retried=attempt.number > 1, age=attempt.age)
+            return state
         async with self._database.transaction("record attempt") as connection:
             stored = await repository.lock(connection, attempt.email_id)
             if await repository.record(connection, attempt, outcome, state, wait=wait) and stored is not None:

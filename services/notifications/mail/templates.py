@@ -1,5 +1,6 @@
 """The catalogue of templates, and how one becomes a mail."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,12 +140,15 @@ class Templates:
             autoescape=select_autoescape(["html.j2"], default_for_string=False),
             trim_blocks=True,
             lstrip_blocks=True,
+            auto_reload=False,
         )
         self._environment.filters |= {name: _filter(write) for name, write in words.FILTERS.items()}
         self._environment.globals["shop"] = SHOP
         # Staff's HTML may name style sheets: nothing is fetched because a mail says so.
         self._inliner = css_inline.CSSInliner(load_remote_stylesheets=False)
         self._catalogue = {template.name: template for template in _CATALOGUE}
+        # By their text: Jinja keeps what it compiled from a file, but not from a string.
+        self._subject = functools.cache(self._environment.from_string)
 
     @property
     def names(self) -> list[str]:
@@ -174,7 +178,7 @@ class Templates:
         """
         known = checked(template.data, data, "/data")
         values = {name: getattr(known, name) for name in type(known).model_fields}
-        subject = self._environment.from_string(template.subject).render(values)
+        subject = self._subject(template.subject).render(values)
         values |= {"subject": subject, "greeting": greet(known.customer_name or ""), "attached": attached}
         if template.topic:
             values |= {"because": _BECAUSE[template.topic], "unsubscribe": unsubscribe}

@@ -122,10 +122,14 @@ class IntentEvents:
 
 
 def _known(payment: Payment, intent: Mapping[str, Any], state: PaymentState | None = None) -> Effect:
-    """Records the intent, and the state if there is one to record."""
+    """Records the intent, unless it is known, and the state if there is one to record."""
+    new = payment.payment_intent_id is None or payment.client_secret is None
+    if not new and state is None:
+        return nothing
 
     async def effect(connection: Connection) -> None:
-        await repository.set_intent(connection, payment.id, intent["id"], intent["client_secret"])
+        if new:
+            await repository.set_intent(connection, payment.id, intent["id"], intent["client_secret"])
         if state is not None:
             await repository.set_state(connection, payment.id, state)
 

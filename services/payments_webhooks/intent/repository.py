@@ -62,10 +62,10 @@ async def lock_order(connection: Connection, order_id: str) -> None:
 
 async def insert(connection: Connection, new: NewPayment, attempt: int, correlation_id: str) -> Payment:
     """The payment of (order, attempt), made if it was not there."""
-    await connection.execute(
-        """
+    row = await connection.fetchrow(
+        f"""
         INSERT INTO payments (order_id, attempt, amount, currency, email, kind, title, return_path, correlation_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (order_id, attempt) DO NOTHING
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (order_id, attempt) DO NOTHING RETURNING {_COLUMNS}
         """,
         new.order_id,
         attempt,
@@ -77,7 +77,7 @@ async def insert(connection: Connection, new: NewPayment, attempt: int, correlat
         new.return_path,
         correlation_id,
     )
-    row = await connection.fetchrow(
+    row = row or await connection.fetchrow(
         f"SELECT {_COLUMNS} FROM payments WHERE order_id = $1 AND attempt = $2", new.order_id, attempt
     )
     payment = _payment(row)
@@ -179,18 +179,21 @@ async def by_session(connection: Connection, session_id: str) -> Payment | None:
     return _payment(await connection.fetchrow(f"SELECT {_COLUMNS} FROM payments WHERE session_id = $1", session_id))
 
 
-async def set_session(connection: Connection, payment_id: str, session_id: str, url: str) -> None:
-    """Records the page Stripe made; `creating` becomes `open`, any later state stays."""
-    await connection.execute(
-        """
-        UPDATE payments
-           SET session_id = $2, session_url = $3, updated_at = now(),
-               state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
-         WHERE id = $1 AND session_id IS NULL
-        """,
-        payment_id,
-        session_id,
-        url,
+async def set_session(connection: Connection, payment_id: str, session_id: str, url: str) -> Payment | None:
+    """Records the page Stripe made; `creating` becomes `open`, any later state stays. None when there was one."""
+    return _payment(
+        await connection.fetchrow(
+            f"""
+            UPDATE payments
+               SET session_id = $2, session_url = $3, updated_at = now(),
+                   state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
+             WHERE id = $1 AND session_id IS NULL
+            RETURNING {_COLUMNS}
+            """,
+            payment_id,
+            session_id,
+            url,
+        )
     )
 
 
@@ -201,18 +204,23 @@ async def set_successor(connection: Connection, payment_id: str, successor: Kind
     )
 
 
-async def set_intent(connection: Connection, payment_id: str, intent_id: str, client_secret: str | None) -> None:
-    """Records the intent Stripe made; `creating` becomes `open`, any later state stays."""
-    await connection.execute(
-        """
-        UPDATE payments
-           SET payment_intent_id = $2, client_secret = coalesce($3, client_secret), updated_at = now(),
-               state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
-         WHERE id = $1 AND (payment_intent_id IS NULL OR payment_intent_id = $2)
-        """,
-        payment_id,
-        intent_id,
-        client_secret,
+async def set_intent(
+    connection: Connection, payment_id: str, intent_id: str, client_secret: str | None
+) -> Payment | None:
+    """Records the intent Stripe made; `creating` becomes `open`, any later state stays. None when it has another."""
+    return _payment(
+        await connection.fetchrow(
+            f"""
+            UPDATE payments
+               SET payment_intent_id = $2, client_secret = coalesce($3, client_secret), updated_at = now(),
+                   state = CASE WHEN state = 'creating' THEN 'open' ELSE state END
+             WHERE id = $1 AND (payment_intent_id IS NULL OR payment_intent_id = $2)
+            RETURNING {_COLUMNS}
+            """,
+            payment_id,
+            intent_id,
+            client_secret,
+        )
     )
 
 

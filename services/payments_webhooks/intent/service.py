@@ -52,7 +52,7 @@ class IntentService:
 
         Raises `PaymentCancelled`, `PaymentDiffers`, `PaymentElsewhere`.
         """
-        async with self._database.transaction("begin payment") as connection:
+        async with self._database.connection() as connection:
             payment = await repository.insert(connection, new, attempt, correlation_id())
             if payment.state is PaymentState.CANCELED:
                 payment = await repository.by_order(connection, new.order_id) or payment
@@ -168,9 +168,8 @@ class IntentService:
                         await repository.next_key(connection, payment)
                     raise Unavailable("Stripe had an error; try again in a moment.") from error
         crash_point("intent.not_stored")
-        async with self._database.transaction("store payment") as connection:
-            await _store(connection, payment, found)
-            stored = await repository.find(connection, payment.id)
+        async with self._database.connection() as connection:
+            stored = await _store(connection, payment, found) or await repository.find(connection, payment.id)
         assert stored is not None  # payments are never deleted
         crash_point("intent.not_answered")
         return stored
@@ -201,11 +200,10 @@ class IntentService:
         return _AtStripe(session.id, session.url or "") if session else None
 
 
-async def _store(connection: Connection, payment: Payment, found: _AtStripe) -> None:
+async def _store(connection: Connection, payment: Payment, found: _AtStripe) -> Payment | None:
     if payment.kind is Kind.INTENT:
-        await repository.set_intent(connection, payment.id, found.id, found.opens)
-    else:
-        await repository.set_session(connection, payment.id, found.id, found.opens)
+        return await repository.set_intent(connection, payment.id, found.id, found.opens)
+    return await repository.set_session(connection, payment.id, found.id, found.opens)
 
 
 def _require_same(payment: Payment, new: NewPayment) -> None:

@@ -42,7 +42,9 @@ class WebhookService:
         self._handlers = handlers
 
     async def receive(self, body: bytes, signature: str) -> bool:
-        """Verifies and stores an event with its job; False when it was stored before.
+        """Verifies and stores an event with its job, or without one when it is of a type that means nothing to us.
+
+        False when it was stored before.
 
         Raises `InvalidSignature`, `StaleSignature`, `InvalidEvent`.
         """
@@ -52,7 +54,10 @@ class WebhookService:
             adopt_correlation(flow)
         received = Received(SOURCE, event.id, event.type, event.object_key, body)
         async with self._database.connection() as connection:
-            fresh = await inbox.receive(connection, received, job=PROCESS_EVENT)
+            if event.type in self._handlers:
+                fresh = await inbox.receive(connection, received, job=PROCESS_EVENT)
+            elif fresh := await inbox.keep(connection, received):
+                _outcomes.add(1, {"type": event.type, "outcome": "ignored"})
         crash_point("webhook.not_answered")
         return fresh
 
@@ -65,11 +70,15 @@ class WebhookService:
         handler = self._handlers.get(event.type)
         effect = await handler(event) if handler else nothing
         outcome = "processed" if handler else "ignored"
-        async with self._database.transaction("event processed") as connection:
-            await effect(connection)
-            await inbox.finish(connection, inbox_id, outcome, correlation_id())
-            await job.complete(connection)
-            crash_point("webhook.not_committed")
+        if effect is nothing:
+            async with self._database.connection() as connection:
+                crash_point("webhook.not_committed")
+                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
+        else:
+            async with self._database.transaction("event processed") as connection:
+                await effect(connection)
+                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
+                crash_point("webhook.not_committed")
         _outcomes.add(1, {"type": event.type, "outcome": outcome})
 
     async def parked(self, connection: Connection, job: Job, reason: str) -> None:

@@ -277,7 +277,7 @@ async def test_a_dispute_ends_as_it_was_decided(shop: Shop, order_of_arrival: tu
 async def test_old_events_are_purged_and_waiting_ones_are_not(shop: Shop) -> None:
     """After ninety days an event goes, but never one that was not handled."""
     await shop.paid(await shop.order())
-    await shop.deliver(signed({"id": "evt_waits", "type": "moon.landed", "data": {"object": {"id": "moon_1"}}}))
+    await shop.deliver(signed({"id": "evt_waits", "type": "charge.refunded", "data": {"object": {"id": "ch_1"}}}))
     await shop.execute("UPDATE inbox SET received_at = now() - interval '91 days'")
     await shop.deliver(signed({"id": "evt_young", "type": "moon.landed", "data": {"object": {"id": "moon_1"}}}))
     run = await shop.payments.worker._schedules[PURGE].call(datetime.now(UTC))

@@ -15,7 +15,8 @@ import asyncpg
 
 from reliability.context import correlation_id
 from reliability.errors import InvalidRequest
-from reliability.jobs.queue import SIGNAL
+from reliability.jobs.model import Job
+from reliability.jobs.queue import SIGNAL, completing
 from reliability.postgres import Connection, signal
 from reliability.telemetry import carrier
 
@@ -25,6 +26,7 @@ __all__ = [
     "StaleSignature",
     "count_parked",
     "finish",
+    "keep",
     "park",
     "purge",
     "receive",
@@ -71,6 +73,20 @@ RETURNING id
 """
 
 
+# For an event nobody does anything about: there is nothing to wait for.
+_KEEP = """
+INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id, state, finished_at)
+VALUES ($1, $2, $3, $4, $5, $6, 'ignored', now())
+    ON CONFLICT (source, event_id) DO NOTHING
+RETURNING id
+"""
+_FINISH = f"""
+WITH done AS ({completing("$4", "$5")}),
+finished AS (
+    UPDATE inbox SET state = $2, finished_at = now(), correlation_id = $3
+     WHERE id = $1 AND EXISTS (SELECT FROM done))
+SELECT count(*) FROM done
+"""
 # One statement: nobody else can find the event received and no job for it. The dead letter that parked it is used
 # again; an event that was finished gets a new job.
 _REPLAY = """
@@ -114,6 +130,19 @@ async def receive(connection: Connection, event: Received, *, job: str, max_atte
     return job_id is not None
 
 
+async def keep(connection: Connection, event: Received) -> bool:
+    """Stores an event that is `ignored` as it comes, without a job; False when it had been received before.
+
+    `replay` lets a job handle it, should somebody know one day what to do with it.
+    """
+    return (
+        await connection.fetchval(
+            _KEEP, event.source, event.event_id, event.event_type, event.object_key, event.body, correlation_id()
+        )
+        is not None
+    )
+
+
 async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
     """The row of a received event. Raises `LookupError` when it is gone."""
     row = await connection.fetchrow("SELECT * FROM inbox WHERE id = $1", inbox_id)
@@ -123,11 +152,13 @@ async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
     return row
 
 
-async def finish(connection: Connection, inbox_id: int, state: str, flow: str) -> None:
-    """Marks an event `processed` or `ignored` and notes the correlation id of the flow it turned out to belong to."""
-    await connection.execute(
-        "UPDATE inbox SET state = $2, finished_at = now(), correlation_id = $3 WHERE id = $1", inbox_id, state, flow
-    )
+async def finish(connection: Connection, inbox_id: int, state: str, flow: str, job: Job) -> None:
+    """Marks an event `processed` or `ignored`, notes which flow it turned out to belong to, and ends its job.
+
+    One statement, so that an event without an effect needs no transaction. Raises `LeaseLost`.
+    """
+    done = await connection.fetchval(_FINISH, inbox_id, state, flow, job.id, job.fence)
+    job.settled(ours=bool(done))
 
 
 async def park(connection: Connection, inbox_id: int) -> None:

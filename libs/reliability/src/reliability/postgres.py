@@ -66,6 +66,7 @@ _CONNECT_BACKOFF: Final = 0.5
 _FAIR_SECONDS: Final = 1.0
 _CLEANUP_SECONDS: Final = 1.0
 _IDLE_MARGIN: Final = 5000
+_KEPT_SECONDS: Final = 10.0
 _POOL: Final = "database pool"
 _NOT_AVAILABLE: Final = "The database is not available; try again in a moment."
 _BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -212,6 +213,13 @@ class Database:
         self._tls = tls
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
+        # Connections between two users, the last used last. To asyncpg they are in use: giving one back to it and
+        # taking it again costs four times what a statement does.
+        self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
+        self._least_kept = 0
+        self._tidying: asyncio.TimerHandle | None = None
+        self._waiting = 0
+        self._releasing: set[asyncio.Future[None]] = set()
         self._listeners: dict[str, list[Callable[[], None]]] = {}
 
     def listen(self, name: str, callback: Callable[[], None]) -> None:
@@ -250,14 +258,19 @@ class Database:
         token = _hold.set(hold)
         try:
             with self._judged():
-                with _away():
-                    pool, acquired = await self._acquire()
+                acquired = self._again()
+                if acquired is None:
+                    with _away():
+                        acquired = await self._acquire()
+                clean = False
                 try:
                     with _lost(acquired):
                         async with deadline.limit(deadline.DATABASE_CAP, "database"):
                             yield acquired
+                    clean = True
                 finally:
-                    await uninterrupted(self._release(pool, acquired))
+                    if not (clean and self._keep(acquired)):
+                        await uninterrupted(self._release(acquired))
         finally:
             hold.active = False
             _hold.reset(token)
@@ -283,7 +296,9 @@ class Database:
 
     def _full(self) -> bool:
         """Whether every connection is there and in use: then one waits for us, otherwise for the server."""
-        return self._pool is not None and self._pool.get_size() == self._size and not self._pool.get_idle_size()
+        if self._pool is None or self._kept:
+            return False
+        return self._pool.get_size() == self._size and not self._pool.get_idle_size()
 
     def _permit(self) -> Permit:
         try:
@@ -291,32 +306,68 @@ class Database:
         except CircuitOpen as error:
             raise Unavailable(_NOT_AVAILABLE, retry_after=error.retry_after or 1.0) from error
 
-    async def _acquire(self) -> "tuple[asyncpg.Pool[asyncpg.Record], PoolConnectionProxy[asyncpg.Record]]":
+    def _again(self) -> "PoolConnectionProxy[asyncpg.Record] | None":
+        """A connection that is between two users; None when there is none."""
+        while self._kept:
+            kept = self._kept.pop()
+            self._least_kept = min(self._least_kept, len(self._kept))
+            if not _closed(kept):
+                return kept
+            self._give_back([kept])
+        return None
+
+    def _keep(self, acquired: "PoolConnectionProxy[asyncpg.Record]") -> bool:
+        """Keeps a connection for the next user; False when somebody waits for it, or it has to be seen to first."""
+        if self._waiting or self._pool is None or _closed(acquired) or acquired.is_in_transaction():
+            return False
+        self._kept.append(acquired)
+        if self._tidying is None:
+            self._tidying = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._tidy)
+        return True
+
+    def _tidy(self) -> None:
+        """Gives back what nobody needed since this was done last: asyncpg closes what stays unused."""
+        unused, self._kept = self._kept[: self._least_kept], self._kept[self._least_kept :]
+        self._give_back(unused)
+        self._least_kept = len(self._kept)
+        self._tidying = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._tidy) if self._kept else None
+
+    def _give_back(self, connections: "Iterable[PoolConnectionProxy[asyncpg.Record]]") -> None:
+        for each in connections:
+            task = asyncio.ensure_future(self._release(each))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def _acquire(self) -> "PoolConnectionProxy[asyncpg.Record]":
         """A connection. Nothing was asked yet, so that a server that is away for a moment may be tried again."""
 
-        async def once() -> "tuple[asyncpg.Pool[asyncpg.Record], PoolConnectionProxy[asyncpg.Record]]":
+        async def once() -> "PoolConnectionProxy[asyncpg.Record]":
             pool = self._pool or await self._open()
-            return pool, await pool.acquire()
+            return await pool.acquire()
 
-        async with deadline.limit(deadline.DATABASE_CAP, _POOL):
-            try:
-                return await once()
-            except _AWAY:
-                return await retry(
-                    once,
-                    retryable=lambda error: isinstance(error, _AWAY),
-                    step=_POOL,
-                    attempts=_CONNECT_ATTEMPTS,
-                    base=_CONNECT_BASE,
-                    cap=_CONNECT_BACKOFF,
-                    seconds=deadline.DATABASE_CAP,
-                )
-
-    async def _release(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", acquired: "PoolConnectionProxy[asyncpg.Record]"
-    ) -> None:
+        self._waiting += 1
         try:
-            await pool.release(acquired, timeout=_CLEANUP_SECONDS)
+            async with deadline.limit(deadline.DATABASE_CAP, _POOL):
+                try:
+                    return await once()
+                except _AWAY:
+                    return await retry(
+                        once,
+                        retryable=lambda error: isinstance(error, _AWAY),
+                        step=_POOL,
+                        attempts=_CONNECT_ATTEMPTS,
+                        base=_CONNECT_BASE,
+                        cap=_CONNECT_BACKOFF,
+                        seconds=deadline.DATABASE_CAP,
+                    )
+        finally:
+            self._waiting -= 1
+
+    async def _release(self, acquired: "PoolConnectionProxy[asyncpg.Record]") -> None:
+        if self._pool is None:
+            raise AssertionError  # it came from there
+        try:
+            await self._pool.release(acquired, timeout=_CLEANUP_SECONDS)
         except _BROKEN:
             # asyncpg has thrown the connection away. What the block did, it did: that is the caller's answer.
             _terminate(acquired)
@@ -369,8 +420,13 @@ class Database:
         """Waits for connections in use, two seconds at most, then closes all."""
         if self._pool is None:
             return
+        if self._tidying is not None:
+            self._tidying.cancel()
+        self._waiting += 1  # nothing is kept any more
         try:
             async with asyncio.timeout(2):
+                kept, self._kept = self._kept, []
+                self._give_back(kept)
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()

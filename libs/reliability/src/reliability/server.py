@@ -7,6 +7,7 @@ flight finish, close the pools, send the last spans.
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,6 +31,7 @@ __all__ = ["main"]
 
 _log = get_logger(__name__)
 _KEEP_ALIVE = 75
+_COLLECT_AFTER = 10_000
 
 S = TypeVar("S", bound=settings.ServiceSettings)
 
@@ -84,6 +86,7 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
         application = build(runtime)
         if application.on_start is not None:
             await application.on_start()
+        _settle()
         if serving:
             await stack.enter_async_context(_serve_http(application, runtime, stop))
             await stack.enter_async_context(_serve_rpc(application, runtime, access))
@@ -95,6 +98,16 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
         _log.info("draining")
     exporting.shutdown_telemetry()
     _log.info("stopped")
+
+
+def _settle() -> None:
+    """What is there after the start stays: the collector need not walk through it at each of its rounds.
+
+    And it makes fewer rounds: nearly all garbage of a request dies by its reference counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 class _Uvicorn(uvicorn.Server):
