@@ -37,7 +37,7 @@ demo: $(READY) ## start the system, buy something the hard way, print each promi
 	@$(BIN)/python -m deploy.local.demo
 
 test: $(READY) ## all tests except browser and long runs
-	@$(BIN)/python -m pytest -m "not browser and not long" -q -n $(CORES) --dist loadfile
+	@$(BIN)/python -m pytest -m "not browser and not long" -q -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 up: $(READY) ## start the whole system in the background
 	@$(BIN)/python -m deploy.local up

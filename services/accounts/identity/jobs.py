@@ -56,14 +56,13 @@ def register(worker: Worker, identity: IdentityService, others: Others) -> None:
         parcel = orders_pb2.ForgetCustomerRequest(customer_id=customer_id, email=email)
         charged = await rpc.invoke(others.payments.ForgetCustomer, bill, step="payments.ForgetCustomer", attempts=1)
         ordered = await rpc.invoke(others.orders.ForgetCustomer, parcel, step="orders.ForgetCustomer", attempts=1)
-        if email:
-            erased = notifications_pb2.RecordCustomerErasedRequest(customer_id=customer_id, email=email)
-            await rpc.invoke(
-                others.notifications.RecordCustomerErased,
-                erased,
-                step="notifications.RecordCustomerErased",
-                attempts=1,
-            )
+        # The contact goes by its id; the address, for what was sent to it.
+        erased = notifications_pb2.RecordCustomerErasedRequest(
+            customer_id=customer_id, email=email or f"erased-{customer_id}@erased.example"
+        )
+        await rpc.invoke(
+            others.notifications.RecordCustomerErased, erased, step="notifications.RecordCustomerErased", attempts=1
+        )
         if charged.kept or ordered.kept:
             raise Snooze(_AGAIN_SECONDS)
 
