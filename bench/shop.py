@@ -1,12 +1,18 @@
 """What purchases and carts cost all servers together: CPU seconds and memory, whatever the machine's speed.
 
-Counted are all our processes, the gateway, PostgreSQL and Valkey; the stand-ins for Stripe and the mail server are not
-ours, and neither is the customer. A *whole purchase* is one piece put into a new cart, the checkout, the payment at
-Stripe, its webhooks, the stock taken and the confirmation handed to the mail server.
+Counted are all our processes, the gateway, PostgreSQL and Valkey, with what they do when nobody asks; the stand-ins for
+Stripe and the mail server are not ours, and neither is the customer. Everything is asked for through the gateway by
+eight customers at once, each with something else in mind.
+
+- A *whole purchase* is one piece put into a new cart, the checkout, the payment at Stripe, its webhooks, the stock
+  taken and the confirmation handed to the mail server.
+- A *cart addition* puts one piece into a cart that is there, one of ten products in turn: what the word means where
+  other shops are measured.
+- An *opened cart* is a guest's first piece, which makes the cart.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,33 +24,50 @@ from deploy.local.demo.shopper import Shopper, eventually
 from deploy.local.ports import SERVICES
 from deploy.local.system import System
 
-__all__ = ["Figures", "measure_shop"]
+__all__ = ["ADDITION", "IDLE", "OPENING", "PURCHASE", "Figures", "measure_shop"]
+
+PURCHASE: Final = "whole purchase"
+ADDITION: Final = "cart addition"
+OPENING: Final = "opened cart"
+IDLE: Final = "second of doing nothing"
 
 _OUTSIDE: Final = {"stripe-sandbox", "mailbox"}
 _AT_ONCE: Final = 8
-_PURCHASES: Final = 96
+_WARMING: Final = 64
+_PURCHASES: Final = 160
 _ADDITIONS: Final = 800
+_PRODUCTS: Final = 10
+_IDLE_SECONDS: Final = 5.0
 _MIB: Final = 1024 * 1024
 _LEFT: Final = """
 SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND kind <> 'expire_order' AND kind NOT LIKE 'schedule:%'
 """
+Act = Callable[[Shopper, Sequence[str], int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Per second of CPU of all servers; seconds and MiB. `shares` says who spends how much of a purchase."""
+    """CPU seconds of each server, by what they were spent on, and how often that was done; memory in MiB."""
 
-    purchases: float
-    additions: float
+    spent: dict[str, dict[str, float]]
+    times: dict[str, int]
     proportional: float
     resident: float
-    shares: dict[str, float]
+
+    def rate(self, what: str) -> float:
+        """How much of it a CPU second of all servers does."""
+        return self.times[what] / sum(self.spent[what].values())
+
+    def split(self, what: str) -> dict[str, float]:
+        """Milliseconds of each server for one of it, the most expensive first."""
+        each = {name: 1000 * seconds / self.times[what] for name, seconds in self.spent[what].items()}
+        return dict(sorted(each.items(), key=lambda item: -item[1]))
 
     def missed(self) -> list[str]:
         """What falls short of the goals, in words."""
         goals = (
-            ("purchases per server CPU second", self.purchases, 65.0, True),
-            ("cart additions per server CPU second", self.additions, 480.0, True),
+            ("whole purchases per server CPU second", self.rate(PURCHASE), 65.0, True),
+            ("cart additions per server CPU second", self.rate(ADDITION), 480.0, True),
             ("MiB of memory", self.proportional, 700.0, False),
         )
         return [
@@ -55,61 +78,72 @@ class Figures:
 
 
 async def measure_shop(system: System) -> Figures:
-    """Buys and fills carts, eight customers at once, after a round that warms everything up."""
+    """Buys and fills carts after a round that warms everything up."""
     observer = Observer(system.endpoints, system.state.logs)
+
+    async def idle() -> bool:
+        return not any([await observer.value(name, _LEFT) for name in SERVICES])
+
     async with AsyncExitStack() as closing:
         shoppers = []
         for _ in range(_AT_ONCE):
             shoppers.append(Shopper(system.endpoints))
             closing.push_async_callback(shoppers[-1].close)
-        chosen = [str((await shopper.choose(at_least=1))["variant"]["id"]) for shopper in shoppers]
-        await _plenty(system)
+        variants = await _products(system)
 
-        async def buy(shopper: Shopper, variant: str) -> None:
-            shopper.http.cookies.clear()
-            (await shopper.add(variant, 1)).raise_for_status()
-            answer = await shopper.checkout()
-            answer.raise_for_status()
-            (await shopper.pay(answer.json())).raise_for_status()
+        async def spread(times: int, act: Act) -> None:
+            async def several(shopper: Shopper, first: int) -> None:
+                mine = [*variants[first:], *variants[:first]]
+                for number in range(times // _AT_ONCE):
+                    await act(shopper, mine, number)
 
-        async def add(shopper: Shopper, variant: str) -> None:
-            shopper.http.cookies.clear()
-            (await shopper.add(variant, 1)).raise_for_status()
+            await asyncio.gather(*(several(shopper, place) for place, shopper in enumerate(shoppers)))
+            await eventually(idle, "everything to be done", seconds=120)
 
-        async def spread(times: int, act: Callable[[Shopper, str], Awaitable[None]]) -> None:
-            async def several(shopper: Shopper, variant: str) -> None:
-                for _ in range(times // _AT_ONCE):
-                    await act(shopper, variant)
-
-            await asyncio.gather(*(several(*each) for each in zip(shoppers, chosen, strict=True)))
-
-        async def idle() -> bool:
-            return not any([await observer.value(name, _LEFT) for name in SERVICES])
-
-        await spread(_AT_ONCE, buy)
-        await eventually(idle, "the first purchases", seconds=60)
+        spent: dict[str, dict[str, float]] = {}
+        await spread(_WARMING, _buy)
+        await spread(_WARMING, _add)
+        for what, times, act in (
+            (PURCHASE, _PURCHASES, _buy),
+            (OPENING, _ADDITIONS, _open),
+            (ADDITION, _ADDITIONS, _add),
+        ):
+            before = _spent(system)
+            await spread(times, act)
+            spent[what] = _difference(before, _spent(system))
         before = _spent(system)
-        await spread(_ADDITIONS, add)
-        between = _spent(system)
-        await spread(_PURCHASES, buy)
-        await eventually(idle, "every purchase to be whole", seconds=120)
-        after = _spent(system)
+        await asyncio.sleep(_IDLE_SECONDS)
+        spent[IDLE] = _difference(before, _spent(system))
         proportional, resident = _memory(system)
-    of_purchases = {name: after[name] - between[name] for name in after}
-    whole = sum(of_purchases.values())
-    return Figures(
-        purchases=_PURCHASES / whole,
-        additions=_ADDITIONS / (sum(between.values()) - sum(before.values())),
-        proportional=proportional,
-        resident=resident,
-        shares={name: value / whole for name, value in sorted(of_purchases.items(), key=lambda each: -each[1])},
-    )
+    times = {PURCHASE: _PURCHASES, OPENING: _ADDITIONS, ADDITION: _ADDITIONS, IDLE: int(_IDLE_SECONDS)}
+    return Figures(spent, times, proportional, resident)
 
 
-async def _plenty(system: System) -> None:
-    """Shelves that do not run empty."""
+async def _buy(shopper: Shopper, variants: Sequence[str], number: int) -> None:
+    await _open(shopper, variants, number)
+    answer = await shopper.checkout()
+    answer.raise_for_status()
+    (await shopper.pay(answer.json())).raise_for_status()
+
+
+async def _open(shopper: Shopper, variants: Sequence[str], number: int) -> None:
+    shopper.http.cookies.clear()
+    await _add(shopper, variants, number)
+
+
+async def _add(shopper: Shopper, variants: Sequence[str], number: int) -> None:
+    (await shopper.add(variants[number % _PRODUCTS], 1)).raise_for_status()
+
+
+def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in after}
+
+
+async def _products(system: System) -> list[str]:
+    """As many as there are customers and more, on shelves that do not run empty."""
     observer = Observer(system.endpoints, system.state.logs)
-    await observer.rows("catalog", "UPDATE variants SET on_hand = on_hand + 1000000 RETURNING id")
+    rows = await observer.rows("catalog", "UPDATE variants SET on_hand = on_hand + 1000000 RETURNING id::text, sku")
+    return [str(row["id"]) for row in sorted(rows, key=lambda row: row["sku"])][: max(_AT_ONCE, _PRODUCTS)]
 
 
 def _servers(system: System) -> Iterator[tuple[str, psutil.Process]]:

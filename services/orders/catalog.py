@@ -7,10 +7,13 @@ from holdfast.catalog.v1 import catalog_pb2 as pb
 from holdfast.catalog.v1 import catalog_pb2_grpc
 from reliability import rpc
 from services.orders.cart.domain import CatalogEntry
+from services.orders.lookups import Lookups
 
 __all__ = ["Catalog"]
 
 ATTEMPT = 1
+# What catalog looks up at once.
+_MOST = 100
 
 
 class Catalog:
@@ -18,9 +21,13 @@ class Catalog:
 
     def __init__(self, stub: "catalog_pb2_grpc.CatalogServiceAsyncStub") -> None:
         self._stub = stub
+        self._lookups = Lookups(self._entries, most=_MOST)
 
     async def entries(self, variant_ids: Iterable[str]) -> dict[str, CatalogEntry]:
-        """Variants that exist, by id."""
+        """Variants that exist, by id, as they are now."""
+        return await self._lookups(variant_ids)
+
+    async def _entries(self, variant_ids: Iterable[str]) -> dict[str, CatalogEntry]:
         request = pb.GetVariantsRequest(variant_ids=list(variant_ids))
         answer = await rpc.invoke(self._stub.GetVariants, request, step="catalog.GetVariants")
         return {
