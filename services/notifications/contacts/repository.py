@@ -18,6 +18,9 @@ __all__ = [
     "takes_mail",
 ]
 
+# What stands in the place of an address that was forgotten.
+_NOBODYS = "@erased.example"
+
 # Events may overtake one another: what was true later wins, whatever arrives last. Accounts' consent is taken over
 # when accounts changed it; a withdrawal that was made here stays.
 _RECORD = """
@@ -116,7 +119,9 @@ async def consents(connection: Connection, address: str, topic: Topic) -> bool:
 
 
 async def takes_mail(connection: Connection, address: str) -> bool:
-    """Whether mail to the address arrives at all: it has not bounced."""
+    """Whether mail to the address arrives at all: it has not bounced, and is not what is left of somebody erased."""
+    if address.lower().endswith(_NOBODYS):
+        return False
     statement = "SELECT NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1) AND reason = 'bounced')"
     return bool(await connection.fetchval(statement, address))
 

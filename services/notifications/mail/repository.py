@@ -66,6 +66,7 @@ _BEGIN_FRESH = f"""
 UPDATE emails SET state = 'sending', attempts = attempts + 1, due_at = now()
  WHERE id = $1 AND state IN ('queued', 'retrying') AND category = 'transactional'
    AND NOT EXISTS (SELECT FROM suppressions WHERE address = lower("to") AND reason = 'bounced')
+   AND lower("to") NOT LIKE '%@erased.example'
 RETURNING {_COLUMNS.format("old.")}
 """
 _BEGIN = """

@@ -87,7 +87,10 @@ class SubscriptionService:
         return view
 
     async def end_now(self, subscription_id: str) -> None:
-        """Ends it at once, whatever was paid for; ended before, it is ended. Raises `Unavailable`."""
+        """Ends it at once, whatever was paid for, and says nothing of it; ended before, it is ended.
+
+        Raises `Unavailable`.
+        """
         for _ in range(_ROUNDS):
             async with self._database.connection() as connection:
                 subscription = await repository.find(connection, subscription_id)
@@ -95,7 +98,7 @@ class SubscriptionService:
                 return
             told = Told.of((await self._stripe.subscriptions.cancel(subscription.stripe_id)).to_dict())
             async with self._database.transaction("store end of subscription") as connection:
-                if await record(connection, subscription, told) is not None:
+                if await repository.take(connection, subscription, told) is not None:
                     return
         raise Unavailable("The subscription is being changed; try again in a moment.")
 

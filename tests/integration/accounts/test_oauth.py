@@ -150,6 +150,8 @@ async def test_an_account_nobody_proved_goes_to_whoever_proves_it(make_accounts:
     assert (await accounts.sign_up()).status_code == 201
     planted = await accounts.login(CUSTOMER, CUSTOMER_PASSWORD)
     assert planted.status_code == 200
+    # A second factor of hers would keep Ada out for good.
+    await accounts.execute("UPDATE accounts SET totp_secret = '\\x00' WHERE email = $1", CUSTOMER)
     issuer.knows("ada", **ADA)
     assert (await whoami(accounts, await sign_in(accounts, "ada")))["has_password"] is False
     accounts.http.cookies.clear()

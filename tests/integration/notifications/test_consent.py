@@ -195,6 +195,15 @@ async def test_a_bounce_ends_an_address_and_staff_hear_of_mail_that_mattered(
     assert row["state"] == "suppressed"
 
 
+async def test_nobody_writes_to_what_is_left_of_somebody(office: Office) -> None:
+    """A refund of an order whose customer was erased: no mail goes to the tombstone, and none waits."""
+    await office.stub.SendEmail(confirmation("late", to="erased-7@Erased.example"))
+    await office.work()
+    assert office.mailbox.messages("erased-7@Erased.example") == []
+    (row,) = await office.rows("SELECT state FROM emails WHERE idempotency_key = 'late'")
+    assert row["state"] == "suppressed"
+
+
 async def test_a_complaint_ends_marketing_and_nothing_else(office: Office, http: httpx.AsyncClient) -> None:
     """Whoever calls it spam still gets what they ordered."""
     await office.customers(1)

@@ -22,12 +22,16 @@ async def test_subscriptions_end_and_cards_are_taken_back(shop: Shop) -> None:
     """At once and at Stripe; done again, nothing more happens."""
     ada = await subscriber(shop)
     await ada.ask(await ada.card())
+    await ada.hear()
+    before = await shop.mails()
     assert await state(shop) == "active"
     assert [await forget(shop, ada.who) for _ in range(2)] == [False, False]
     assert await state(shop) == "canceled"
     assert [each.status for each in await ada.at_stripe()] == ["canceled"]
     methods = await shop.sandbox.api.v1.customers.payment_methods.list_async(ada.customer)
     assert list(methods.data) == []
+    await ada.hear()
+    assert await shop.mails() == before, "nobody writes to whom they have forgotten"
     for table in ("subscriptions", "stripe_customers"):
         left = str(await shop.value(f"SELECT string_agg(t::text, ' ') FROM {table} AS t"))
         assert ada.who.email not in left
