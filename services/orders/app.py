@@ -21,6 +21,7 @@ from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import audit, idempotency, retention, rpc
 from reliability.asgi import authenticator
 from reliability.asgi.cron import cron
+from reliability.rate_limit import RateLimiter
 from reliability.revocation import Revocations
 from reliability.rpc.operations import operations_servicer
 from reliability.runtime import Application, Runtime
@@ -98,7 +99,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
     return Application(
         endpoints=[
             *CartRoutes(CartService(database, catalog), owners, signer).endpoints(),
-            *CheckoutRoutes(checkout, owners).endpoints(),
+            *CheckoutRoutes(checkout, owners, RateLimiter(runtime.cache)).endpoints(),
             *HistoryRoutes(HistoryService(database, catalog, cancellation)).endpoints(),
             *AppointmentRoutes(AppointmentService(database)).endpoints(),
             cron(runtime.worker, "appointment-reminders", "appointment_reminders"),

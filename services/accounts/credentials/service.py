@@ -12,7 +12,7 @@ from reliability.errors import FieldError, ValidationFailed
 from reliability.ids import new_id
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
-from reliability.rate_limit import LOGIN, RESET
+from reliability.rate_limit import LOGIN, RESET, client_key
 from services.accounts.credentials import repository
 from services.accounts.credentials.errors import InvalidLink
 from services.accounts.credentials.schemas import SignUp
@@ -27,7 +27,7 @@ from services.accounts.mail_tokens.service import SEND_LINK, locked, queue_link
 from services.accounts.passwords import Passwords
 from services.accounts.profile import repository as profiles
 from services.accounts.session.domain import EndReason
-from services.accounts.session.limits import Guard, client_key
+from services.accounts.session.limits import Guard
 from services.accounts.session.service import end_sessions
 
 __all__ = ["FORGOT_PASSWORD", "CredentialService"]

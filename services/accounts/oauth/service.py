@@ -12,7 +12,7 @@ import orjson
 from reliability.crash_points import crash_point
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
-from reliability.rate_limit import LOGIN
+from reliability.rate_limit import LOGIN, client_key
 from services.accounts.fields import email_of
 from services.accounts.identity import repository as accounts
 from services.accounts.identity.domain import Account, Kind, Status
@@ -29,7 +29,7 @@ from services.accounts.profile import repository as profiles
 from services.accounts.sealing import Sealer
 from services.accounts.session.domain import Device, EndReason
 from services.accounts.session.errors import TotpRequired
-from services.accounts.session.limits import Guard, client_key
+from services.accounts.session.limits import Guard
 from services.accounts.session.service import Session, end_sessions, open_session
 
 __all__ = ["OauthService"]

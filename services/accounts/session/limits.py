@@ -2,36 +2,22 @@
 
 import hashlib
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from opentelemetry import metrics
 
 from reliability.errors import RateLimited
 from reliability.logging import get_logger
-from reliability.rate_limit import LOGIN, RESET, SIGNUP, Policy, RateLimiter
+from reliability.rate_limit import LOGIN, RESET, SIGNUP, Policy, RateLimiter, client_key
 from reliability.redis import Cache, CacheUnavailable
 
-__all__ = ["Guard", "client_key", "subject_key"]
+__all__ = ["Guard", "subject_key"]
 
 _ROTATION: Final = 5
 _log = get_logger(__name__)
 _suspected = metrics.get_meter("holdfast").create_counter(
     "holdfast.abuse.suspected", description="What looks like getting around a rate limit, by kind"
 )
-
-
-def client_key(address: str) -> str:
-    """Who a client is to a limit: an IPv4 address, or the /64 that one household has of IPv6."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return str(parsed.ipv4_mapped)
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return address
 
 
 def subject_key(email: str) -> str:

@@ -12,7 +12,7 @@ from reliability.crash_points import crash_point
 from reliability.ids import is_id
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
-from reliability.rate_limit import REFRESH
+from reliability.rate_limit import REFRESH, client_key
 from services.accounts.fields import known_as
 from services.accounts.identity import repository as accounts
 from services.accounts.identity.domain import Account, Status
@@ -34,7 +34,7 @@ from services.accounts.session.domain import (
     successor,
 )
 from services.accounts.session.errors import InvalidCredentials, NoSuchSession, SessionEnded, TotpRequired
-from services.accounts.session.limits import Guard, client_key
+from services.accounts.session.limits import Guard
 
 __all__ = ["Session", "SessionService", "end_sessions", "open_session", "principal_of"]
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from typing import Any
 
+import asyncpg
 import pytest
 
+from deploy.local.databases import database_url
 from holdfast.notifications.v1 import notifications_pb2 as pb
-from reliability import jobs
 from reliability.errors import Problem
 from tests.integration.notifications.support import Office, confirmation, order_data
 
@@ -124,16 +126,15 @@ async def test_the_message_says_what_was_bought(office: Office) -> None:
         assert all(words in part for words in ("HF-10042", "Salmon Kibble", "$69.98", "$80.58", "12 Garden Street"))
 
 
-async def test_row_and_job_are_born_together(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_row_and_job_are_born_together(office: Office, servers: Any) -> None:
     """When the job cannot be stored, neither is the mail: the caller's retry finds its key free."""
-
-    async def fail(*_: object, **__: object) -> bool:
-        raise RuntimeError("no room")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(jobs, "enqueue_many", fail)
-        with pytest.raises(Problem, match="correlation id"):
-            await office.stub.SendEmail(confirmation())
+    path = office.runtime.settings.database_url.path or ""
+    owner = await asyncpg.connect(database_url(servers.endpoints.postgres, path.removeprefix("/")))
+    await owner.execute("ALTER TABLE jobs ADD CONSTRAINT no_room CHECK (false) NOT VALID")
+    with pytest.raises(Problem, match="correlation id"):
+        await office.stub.SendEmail(confirmation())
+    await owner.execute("ALTER TABLE jobs DROP CONSTRAINT no_room")
+    await owner.close()
     assert set((await office.counts()).values()) == {0}
 
     await office.stub.SendEmail(confirmation())

@@ -19,6 +19,7 @@ from reliability.rate_limit.policy import (
     Policy,
     WhenDown,
 )
+from reliability.rate_limit.subjects import client_key
 
 __all__ = [
     "CHECKOUT",
@@ -31,4 +32,5 @@ __all__ = [
     "Policy",
     "RateLimiter",
     "WhenDown",
+    "client_key",
 ]
