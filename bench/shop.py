@@ -103,13 +103,13 @@ async def measure_shop(system: System) -> Figures:
         spent: dict[str, dict[str, float]] = {}
         await spread(_WARMING, _buy)
         await spread(_WARMING, _add)
-        for what, times, act in (
+        for what, often, act in (
             (PURCHASE, _PURCHASES, _buy),
             (OPENING, _ADDITIONS, _open),
             (ADDITION, _ADDITIONS, _add),
         ):
             before = _spent(system)
-            await spread(times, act)
+            await spread(often, act)
             spent[what] = _difference(before, _spent(system))
         before = _spent(system)
         await asyncio.sleep(_IDLE_SECONDS)
