@@ -84,7 +84,7 @@ class CartService:
             cart = await repository.find(connection, Owner(owner.customer_id, added.cart_id))
             _refuse_too_much(cart, added, entry)
             view = CartView.of(cart)
-            await claim.store(connection, 201, view.model_dump(mode="json"))
+            await claim.store(connection, 201, view)
             return view
 
     async def _begin(self, owner: Owner, entry: CatalogEntry, quantity: int) -> CartView:
@@ -101,7 +101,7 @@ class CartService:
             if not await repository.change_item(connection, cart.id, item_id, quantity):
                 raise NotFound
             view = CartView.of(await repository.find(connection, owner))
-            await claim.store(connection, 200, view.model_dump(mode="json"))
+            await claim.store(connection, 200, view)
             return view
 
     async def remove(self, owner: Owner, item_id: str) -> CartView:
@@ -131,7 +131,7 @@ class CartService:
             if guest and guest.items and await orders.live_of_cart(connection, guest.id) is None:
                 await self._move(connection, guest, owner)
             view = CartView.of(await repository.find(connection, owner))
-            await claim.store(connection, 200, view.model_dump(mode="json"))
+            await claim.store(connection, 200, view)
             return view
 
     async def _move(self, connection: Connection, guest: Cart, owner: Owner) -> None:
@@ -160,7 +160,7 @@ class CartService:
                 raise CouponRefused(f"{coupon.code} does not apply: {reason}.", reason=reason)
             await repository.set_coupon(connection, cart.id, coupon.id)
             view = CartView.of(await repository.find(connection, owner))
-            await claim.store(connection, 200, view.model_dump(mode="json"))
+            await claim.store(connection, 200, view)
             return view
 
     async def drop_coupon(self, owner: Owner) -> CartView:

@@ -185,7 +185,7 @@ class CheckoutService:
         if order.status is OrderStatus.PENDING:
             async with self._database.connection() as connection:
                 crash_point("checkout.answer_not_committed")
-                if await orders.prepare_payment(connection, prepared, claim, 201, view.model_dump(mode="json")):
+                if await orders.prepare_payment(connection, prepared, claim, 201, view):
                     return view
         # It was paid, cancelled or prepared meanwhile.
         async with self._database.transaction("prepare payment") as connection:
@@ -203,7 +203,7 @@ class CheckoutService:
         if order.status is OrderStatus.CANCELLED:
             raise CheckoutClosed("This checkout was cancelled meanwhile; place the order anew.")
         view = self._view(order)
-        await claim.store(connection, 201, view.model_dump(mode="json"))
+        await claim.store(connection, 201, view)
         crash_point("checkout.answer_not_committed")
         return view
 

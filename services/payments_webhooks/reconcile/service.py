@@ -152,7 +152,7 @@ async def _mend(
     connection: Connection, ours: Sequence[Payment], intents: Mapping[str, Mapping[str, Any]]
 ) -> list[Difference]:
     """Puts into the inbox what brings our payments to where Stripe is, unless something there is about to."""
-    on_the_way = await events.unfinished(connection, list(intents))
+    on_the_way = await events.unfinished(connection, SOURCE, list(intents))
     differences = []
     for payment in ours:
         intent = intents[payment.payment_intent_id or ""]

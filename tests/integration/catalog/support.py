@@ -1,5 +1,6 @@
 """A shop to test in."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -160,6 +161,7 @@ async def counting(database: Database) -> AsyncIterator[Statements]:
             try:
                 yield connection
             finally:
+                await asyncio.sleep(0)  # asyncpg tells its loggers in the loop's next round
                 connection.remove_query_logger(statements.note)
 
     database.connection = observed  # type: ignore[method-assign]

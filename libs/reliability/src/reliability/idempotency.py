@@ -58,6 +58,13 @@ class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...  # noqa: N802
 
 
+@runtime_checkable
+class _Model(Protocol):
+    """What every pydantic model is."""
+
+    def model_dump_json(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A client's key, the route or RPC it was used on, and the fingerprint of what was asked."""
@@ -147,7 +154,7 @@ class Claim:
     async def store(
         self, connection: "Connection", status: int, body: Any, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Stores the answer in the transaction of the last effect: any JSON value, None for no body, or a message.
+        """Stores the answer in the transaction of the last effect: JSON, a model, None for no body, or a message.
 
         A message is what an RPC answers; it is replayed over gRPC and nowhere else. Raises `LeaseLost`.
         """
@@ -193,6 +200,8 @@ def storing(first: int, condition: str) -> str:
 def _encoded(body: Any) -> bytes:
     if isinstance(body, _Message):
         return body.SerializeToString()
+    if isinstance(body, _Model):
+        return body.model_dump_json().encode()
     return b"" if body is None else orjson.dumps(body)
 
 

@@ -150,12 +150,14 @@ SELECT id, kind, attempt, last_error, correlation_id, created_at, finished_at FR
  ORDER BY finished_at DESC, id DESC LIMIT $3
 """
 
+# Each half reads an index that holds nothing else.
 _PRUNE = """
 DELETE FROM jobs WHERE id IN (
-    SELECT id FROM jobs
-     WHERE state = 'done'
-       AND finished_at < now() - CASE WHEN unique_key IS NULL THEN $1::int ELSE $2::int END * interval '1 day'
-     LIMIT 10000)
+    (SELECT id FROM jobs
+      WHERE state = 'done' AND unique_key IS NULL AND finished_at < now() - $1::int * interval '1 day' LIMIT 5000)
+    UNION ALL
+    (SELECT id FROM jobs
+      WHERE state = 'done' AND unique_key IS NOT NULL AND finished_at < now() - $2::int * interval '1 day' LIMIT 5000))
 """
 
 _PRUNE_RUNS = """
@@ -164,11 +166,10 @@ DELETE FROM job_runs WHERE id IN (
 """
 
 _DEPTH = """
-SELECT count(*) FILTER (WHERE state = 'queued') AS queued,
-       count(*) FILTER (WHERE state = 'running') AS running,
-       coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE state = 'queued' AND run_at <= now())), 0)::float8
-           AS age
-  FROM jobs WHERE state IN ('queued', 'running')
+SELECT (SELECT count(*) FROM jobs WHERE state = 'queued') AS queued,
+       (SELECT count(*) FROM jobs WHERE state = 'running') AS running,
+       coalesce((SELECT extract(epoch FROM now() - min(run_at)) FROM jobs WHERE state = 'queued' AND run_at <= now()),
+                0)::float8 AS age
 """
 
 # By the last run that was finished; of a schedule that has none yet, by the first one that should be.
