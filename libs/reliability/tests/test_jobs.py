@@ -291,7 +291,8 @@ async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Data
         worker.every(3600, "tick", tick)
     async with database.transaction() as connection:
         await queue.plan(connection, ["tick"])
-    await asyncio.gather(*(worker.run_until_idle() for worker in workers))
+    async with asyncio.timeout(60):  # a schedule that is always due would never let them be idle
+        await asyncio.gather(*(worker.run_until_idle() for worker in workers))
     assert calls == 1
     async with database.connection() as connection:
         (run,) = await connection.fetch("SELECT * FROM job_runs")
