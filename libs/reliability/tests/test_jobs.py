@@ -300,6 +300,15 @@ async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Data
     assert run["finished_at"] <= datetime.now(UTC)
 
 
+async def test_a_clock_that_was_ahead_does_not_stop_a_schedule(database: Database) -> None:
+    """It has noted a next run that is more than two periods away: none is skipped until then."""
+    async with database.transaction() as connection:
+        await queue.plan(connection, ["tick"])
+        for periods, fired in ((1.5, False), (2.5, True), (1.0, False)):
+            await connection.execute("UPDATE job_schedules SET next_run_at = now() + $1 * interval '1 hour'", periods)
+            assert await queue.fire(connection, "tick", 3600) is fired
+
+
 async def test_a_schedule_can_be_triggered_and_answers_its_stored_run(database: Database) -> None:
     """Triggered out of turn, it runs on a worker, is stored like any other run, and two triggers are two runs."""
 
