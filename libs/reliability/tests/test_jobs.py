@@ -304,9 +304,9 @@ async def test_a_clock_that_was_ahead_does_not_stop_a_schedule(database: Databas
     """It has noted a next run that is more than two periods away: none is skipped until then."""
     async with database.transaction() as connection:
         await queue.plan(connection, ["tick"])
-        for periods, fired in ((1.5, False), (2.5, True), (1.0, False)):
+        for periods, fired in ((1.5, 0), (2.5, 1), (1.0, 0)):
             await connection.execute("UPDATE job_schedules SET next_run_at = now() + $1 * interval '1 hour'", periods)
-            assert await queue.fire(connection, "tick", 3600) is fired
+            assert await queue.fire(connection, {"tick": 3600.0}) == fired
 
 
 async def test_a_schedule_can_be_triggered_and_answers_its_stored_run(database: Database) -> None:
