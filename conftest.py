@@ -96,8 +96,8 @@ async def database_for(servers: Servers) -> AsyncIterator[DatabaseFor]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def cache(servers: Servers) -> AsyncIterator[Cache]:
-    """An empty Valkey."""
-    cache = Cache(servers.endpoints.redis)
+    """An empty Valkey, which a busy machine may keep waiting: to hang it on purpose takes a proxy."""
+    cache = Cache(servers.endpoints.redis, socket_timeout=10.0)
     await cache.client.flushall()
     yield cache
     await cache.close()

@@ -87,6 +87,16 @@ async def test_what_is_safe_is_tried_again(
     assert {request.headers.get("idempotency-key") for request in peer.asked} == {key}
 
 
+async def test_all_attempts_share_one_time(peer: Peer) -> None:
+    """Who asks for more than there is left is not waited for, and an address that is dead takes a part of it only."""
+    peer.script = [status(503, retry_after="9")] * 2
+    async with peer.client(cap=8.0) as client:
+        assert (await client.request("GET", "/")).status_code == 503
+    (asked,) = peer.asked
+    assert asked.extensions["timeout"]["connect"] == 2.0
+    assert 2.0 < asked.extensions["timeout"]["read"] <= 8.0
+
+
 async def test_every_status_is_an_answer(peer: Peer) -> None:
     """Also the one that is left when all attempts have been made."""
     peer.script = [status(404), *[status(503)] * 3]

@@ -291,12 +291,22 @@ async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Data
         worker.every(3600, "tick", tick)
     async with database.transaction() as connection:
         await queue.plan(connection, ["tick"])
-    await asyncio.gather(*(worker.run_until_idle() for worker in workers))
+    async with asyncio.timeout(60):  # a schedule that is always due would never let them be idle
+        await asyncio.gather(*(worker.run_until_idle() for worker in workers))
     assert calls == 1
     async with database.connection() as connection:
         (run,) = await connection.fetch("SELECT * FROM job_runs")
     assert (run["job"], run["processed"], run["failed"]) == ("tick", 3, 1)
     assert run["finished_at"] <= datetime.now(UTC)
+
+
+async def test_a_clock_that_was_ahead_does_not_stop_a_schedule(database: Database) -> None:
+    """It has noted a next run that is more than two periods away: none is skipped until then."""
+    async with database.transaction() as connection:
+        await queue.plan(connection, ["tick"])
+        for periods, fired in ((1.5, 0), (2.5, 1), (1.0, 0)):
+            await connection.execute("UPDATE job_schedules SET next_run_at = now() + $1 * interval '1 hour'", periods)
+            assert await queue.fire(connection, {"tick": 3600.0}) == fired
 
 
 async def test_a_schedule_can_be_triggered_and_answers_its_stored_run(database: Database) -> None:

@@ -1,21 +1,25 @@
 """Many calls on one connection: each gets its own answer, whatever becomes of the others."""
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from libs.reliability.tests.support import DistantCache
 from reliability.circuit_breaker import State
 from reliability.deadline import deadline_scope
+from reliability.errors import DeadlineExceeded
 from reliability.redis import Cache, CacheUnavailable, Script
 
 if TYPE_CHECKING:
     from conftest import Servers
 
+asker: ContextVar[str] = ContextVar("asker", default="nobody")
 ECHO = Script("return {KEYS[1], ARGV[1]}")
 
 
@@ -85,6 +89,28 @@ async def test_whoever_gives_up_while_connecting_does_not_take_the_connection_fr
     assert proxy.count(b"HELLO") == 1
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_connecting_ends_with_the_call_and_is_no_part_of_its_request(distant_cache: DistantCache) -> None:
+    """Who is out of time hears so and not that the network failed; the connection knows nothing of who asked first."""
+    cache, proxy = distant_cache.cache, distant_cache.proxy
+    made_by: list[str] = []
+    make = cache._wire._connection
+
+    def connection() -> AbstractConnection:
+        made_by.append(asker.get())
+        return make()
+
+    cache._wire._connection = connection
+    proxy.hang(b"HELLO")
+    asker.set("first")
+    with deadline_scope(0.02), pytest.raises(CacheUnavailable) as late:
+        await echo(cache, "late")
+    assert isinstance(late.value.__cause__, DeadlineExceeded)
+    assert late.value.__cause__.extensions == {"step": "echo"}
+    proxy.forward()
+    assert await echo(cache, "in time")
+    assert set(made_by) == {"nobody"}
 
 
 async def test_a_cut_connection_is_made_again_by_the_next_call(distant_cache: DistantCache) -> None:

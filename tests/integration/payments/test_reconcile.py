@@ -110,6 +110,14 @@ async def test_a_gap_that_stripe_no_longer_lists_is_said(shop: Shop) -> None:
     assert await shop.of_orders("SELECT status FROM orders") == "paid"
 
 
+async def test_ten_days_without_a_reconciler_are_made_up_for(shop: Shop) -> None:
+    """Whoever looks back a fixed time misses what was sent before: every event since the last run is taken in."""
+    await reconcile(shop, ahead=-3600.0)
+    await paid_in_silence(shop)
+    await reconcile(shop, ahead=10 * 24 * 3600.0)
+    assert [row["kind"] for row in await drift(shop)] == ["missing_event"] * 3
+
+
 async def test_the_watermark_moves_only_when_all_was_taken_in(shop: Shop) -> None:
     """Stripe fails between the pages: the next run begins where this one did, and nothing is lost."""
     for _ in range(40):

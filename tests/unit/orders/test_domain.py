@@ -32,3 +32,8 @@ def test_a_cart_cookie_cannot_be_forged() -> None:
     assert signer.read_cart(value.replace("0189", "0190")) is None
     assert signer.read_cart(f"{cart}.{signer.sign('checkout', cart)}") is None
     assert Signer("t" * 32, secure=True).read_cart(value) is None
+
+
+def test_a_cart_cookie_comes_back_over_plain_http() -> None:
+    """A browser returns a `Secure` one over https only."""
+    assert "Secure" not in Signer("s" * 32, secure=False).cart_cookie("01890000-0000-7000-8000-000000000000")

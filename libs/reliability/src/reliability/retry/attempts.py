@@ -71,9 +71,9 @@ async def retry(
     undone is tried again only when `idempotent`. What the other side asks for (`Retry-After`, `RetryInfo`, pushback)
     is waited for, and full jitter of `base` and `cap` seconds on top, so that they do not all come back at once.
 
-    All attempts share `seconds`, which the call finds as its deadline; none starts that would not have `least`
-    seconds, the first included, which raises `DeadlineExceeded`. With a `step` each attempt ends at the deadline,
-    whether or not the call minds it, and names the step; without, the call's own steps have to.
+    All attempts share `seconds`, which the call finds as its deadline. When none are left, the first raises
+    `DeadlineExceeded`; no further one starts that would not have `least` seconds. With a `step` each attempt ends at
+    the deadline, whether or not the call minds it, and names the step; without, the call's own steps have to.
 
     A spent `budget` ends the retries of everybody who shares it. So does an attempt number above us: then another
     layer is trying again, and this one makes one attempt. Raises `ValueError` for fewer than one.
