@@ -7,11 +7,13 @@ export PORT_BASE
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/.peers
+DRIVER := .venv/.driver
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test audit up down status logs check format generate verify lock bench bench-ingest bench-mail bench-reliability coverage fuzz extras chaos trace clean
+.PHONY: help setup demo test browser audit up down status logs check format generate verify lock bench bench-ingest bench-mail bench-reliability coverage fuzz extras chaos trace clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,11 @@ $(PEERS): $(READY) bench/requirements.lock
 	@echo "installing what the library is measured against"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/requirements.lock
 	@touch $(PEERS)
+
+$(DRIVER): $(READY) tests/browser/requirements.lock
+	@echo "installing what drives a browser"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/browser/requirements.lock
+	@touch $(DRIVER)
 
 setup: $(READY) ## install everything into .venv
 
@@ -77,6 +84,14 @@ verify: $(READY) ## fail when generated code is not current
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/generate.py --check
 	@$(BIN)/python tools/openapi.py --check
 
+ifeq ($(CHROMIUM),)
+browser: ## the pages, with the Chromium that is installed
+	@echo "browser tests skipped: no Chromium is installed; on Debian: apt-get install chromium"
+else
+browser: $(DRIVER)
+	@$(BIN)/python -m pytest -q tests/browser -m browser
+endif
+
 audit: $(READY) ## known holes in locked packages; AUDIT=required fails where nobody can be asked
 	@$(BIN)/python tools/audit.py
 
@@ -84,6 +99,7 @@ lock: $(READY) ## renew every requirements.lock from its requirements.in
 	@$(COMPILE) --upgrade -o requirements.lock requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o deploy/docker/requirements.lock deploy/docker/requirements.in
 	@$(COMPILE) --upgrade -c requirements.lock -o bench/requirements.lock bench/requirements.in
+	@$(COMPILE) --upgrade -c requirements.lock -o tests/browser/requirements.lock tests/browser/requirements.in
 
 bench: $(READY) ## what a purchase, a cart, a campaign and a webhook cost; ORDERS=1000000 fills the shop for a second look
 	@failed=0; for part in "bench --orders $(or $(ORDERS),0)" bench.mail bench.ingest; do $(BIN)/python -m $$part || failed=1; done; exit $$failed

@@ -97,6 +97,7 @@ class ServiceIn(BaseModel):
     duration_minutes: int = Field(ge=5, le=12 * 60)
     price: Price
     policy_hours: int = Field(ge=0, le=24 * 30)
+    active: bool = True
 
 
 class HoursIn(BaseModel):

@@ -66,12 +66,13 @@ class OpeningHours:
 
 @dataclass(frozen=True, slots=True)
 class BookableService:
-    """What is done."""
+    """What is done; what is not `active` is no longer offered."""
 
     id: str
     title: str
     duration: timedelta
     policy: timedelta
+    active: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ RETURNING appointment_id::text, hours, starts_at
 _AVAILABILITY: Final = """
 SELECT (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'id', s.id, 'slug', s.slug, 'title', s.title, 'description', s.description,
-                   'duration_minutes', s.duration_minutes, 'policy_hours', s.policy_hours,
+                   'duration_minutes', s.duration_minutes, 'policy_hours', s.policy_hours, 'active', s.active,
                    'price', jsonb_build_object('amount', s.price, 'currency', s.currency)) ORDER BY s.title), '[]')
           FROM bookable_services s) AS services,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -117,26 +117,27 @@ SELECT $1, tstzrange(t.starts_at, t.ends_at), t.reason
 
 
 async def services(connection: Connection) -> list[dict[str, Any]]:
-    """Bookable services by title."""
+    """What is offered, by title."""
     rows = await connection.fetch(
         """
         SELECT id::text, slug, title, description, duration_minutes,
                jsonb_build_object('amount', price, 'currency', currency) AS price
-          FROM bookable_services ORDER BY title
+          FROM bookable_services WHERE active ORDER BY title
         """
     )
     return [dict(row) for row in rows]
 
 
 async def service(connection: Connection, service_id: str) -> BookableService | None:
-    """A service by id."""
+    """A service by id, also one that is no longer offered."""
     row = await connection.fetchrow(
-        "SELECT id::text, title, duration_minutes, policy_hours FROM bookable_services WHERE id = $1", service_id
+        "SELECT id::text, title, duration_minutes, policy_hours, active FROM bookable_services WHERE id = $1",
+        service_id,
     )
     if row is None:
         return None
     duration, policy = timedelta(minutes=row["duration_minutes"]), timedelta(hours=row["policy_hours"])
-    return BookableService(row["id"], row["title"], duration, policy)
+    return BookableService(row["id"], row["title"], duration, policy, row["active"])
 
 
 async def members(connection: Connection, service_id: str, staff_id: str | None = None) -> list[StaffMember]:
@@ -260,14 +261,18 @@ async def put_service(connection: Connection, service: Mapping[str, Any]) -> str
         service["price"]["amount"],
         service["price"]["currency"],
         service["policy_hours"],
+        service["active"],
     )
-    columns = "slug, title, description, duration_minutes, price, currency, policy_hours"
+    columns = "slug, title, description, duration_minutes, price, currency, policy_hours, active"
     if service["id"] is None:
-        statement = f"INSERT INTO bookable_services ({columns}) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id::text"
+        statement = (
+            f"INSERT INTO bookable_services ({columns}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id::text"
+        )
         made: str | None = await connection.fetchval(statement, *values)
         return made
     statement = (
-        f"UPDATE bookable_services SET ({columns}) = ROW ($1, $2, $3, $4, $5, $6, $7) WHERE id = $8 RETURNING id::text"
+        f"UPDATE bookable_services SET ({columns}) = ROW ($1, $2, $3, $4, $5, $6, $7, $8) WHERE id = $9 "
+        "RETURNING id::text"
     )
     found: str | None = await connection.fetchval(statement, *values, service["id"])
     return found

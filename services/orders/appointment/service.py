@@ -51,7 +51,7 @@ class AppointmentService:
         if not now.date() - timedelta(days=1) <= first <= now.date() + HORIZON:
             raise ValidationFailed([FieldError("/from", f"must be from today to {HORIZON.days} days ahead")])
         async with self._database.connection() as connection:
-            service = await _service(connection, service_id)
+            service = await _offered(connection, service_id)
             members = await repository.members(connection, service_id, staff_id)
             # A day more on each side: the days are of the members' calendars.
             start = datetime.combine(first, datetime.min.time(), UTC) - timedelta(days=1)
@@ -118,7 +118,7 @@ class AppointmentService:
 
 async def book_slot(connection: Connection, new: dict[str, Any], starts_at: datetime, actor: str) -> Appointment:
     """Books, and decides to tell the customer. Raises `NotFound`, `SlotTaken`, `ValidationFailed`."""
-    service = await _service(connection, new["service_id"])
+    service = await _offered(connection, new["service_id"])
     span = await _slot(connection, service, new["staff_id"], starts_at)
     booked = {**new, "starts_at": span.starts_at, "ends_at": span.ends_at}
     appointment = await _get(connection, await repository.insert(connection, booked, actor))
@@ -172,6 +172,13 @@ async def _service(connection: Connection, service_id: str) -> BookableService:
     service = await repository.service(connection, service_id)
     if service is None:
         raise NotFound("There is no such service.")
+    return service
+
+
+async def _offered(connection: Connection, service_id: str) -> BookableService:
+    service = await _service(connection, service_id)
+    if not service.active:
+        raise NotFound("This service is no longer offered.")
     return service
 
 

@@ -78,7 +78,7 @@ class AppointmentDeskServicer(appointment_desk_pb2_grpc.AppointmentDeskServiceSe
 
 def _given_service(service: pb.DeskService) -> dict[str, Any]:
     names = ("slug", "title", "description", "duration_minutes", "policy_hours")
-    return {name: getattr(service, name) for name in names} | given(service, "id", "price")
+    return {name: getattr(service, name) for name in names} | given(service, "id", "price", "active")
 
 
 def _given_member(member: pb.Member) -> dict[str, Any]:

@@ -204,7 +204,6 @@ class CheckoutService:
             raise CheckoutClosed("This checkout was cancelled meanwhile; place the order anew.")
         view = self._view(order)
         await claim.store(connection, 201, view)
-        crash_point("checkout.answer_not_committed")
         return view
 
     async def _give_up(self, claim: Claim, order: Order, problem: Problem) -> NoReturn:

@@ -2,6 +2,7 @@
 
 events listed (newest first, page by page), unknown ones into the inbox       (a transaction a page)
 intents listed, and open payments of ours looked at; what differs is mended   (a transaction a page)
+subscriptions looked at, each once a day                                      (a transaction)
 watermark moved on                                                            (transaction, the last)
 
 What is missing goes through the inbox, so that the handlers of the webhook act, once. A crash anywhere leaves the
@@ -27,7 +28,10 @@ from services.payments_webhooks.intent.domain import Payment
 from services.payments_webhooks.reconcile import repository
 from services.payments_webhooks.reconcile.domain import Difference, Drift, compare, compare_page, mending, mending_page
 from services.payments_webhooks.reconcile.repository import DriftRow
+from services.payments_webhooks.reconcile.subscriptions import compare_invoice, compare_subscription, gone
 from services.payments_webhooks.stripe_api import LISTED, Stripe
+from services.payments_webhooks.subscription import repository as subscriptions
+from services.payments_webhooks.subscription.domain import Subscription
 from services.payments_webhooks.webhook import repository as events
 from services.payments_webhooks.webhook.domain import parse
 from services.payments_webhooks.webhook.service import PROCESS_EVENT, SOURCE
@@ -39,6 +43,7 @@ RECONCILE = "reconcile"
 _OVERLAP: Final = timedelta(hours=1)
 """Events are listed by when they were created, and may be listed later than that."""
 _OPEN_AT_ONCE: Final = 100
+_SUBSCRIPTION_EVERY: Final = timedelta(days=1)
 _REACH: Final = LISTED - timedelta(hours=1)
 
 _log = get_logger(__name__)
@@ -64,6 +69,7 @@ class ReconcileService:
         until = now - self._grace
         since = await self._since(until)
         found = [*await self._missed(since, until), *await self._listed(since, until), *await self._open()]
+        found += await self._subscribed()
         crash_point("reconcile.not_noted")
         async with self._database.transaction("reconciled") as connection:
             await repository.advance(connection, until)
@@ -139,6 +145,23 @@ class ReconcileService:
             found = await _mend(connection, [each for each in ours if each.payment_intent_id in intents], intents)
             return [*found, *await _mend_pages(connection, [each for each in ours if each.session_id in pages], pages)]
 
+    async def _subscribed(self) -> list[Difference]:
+        """Compares the subscriptions that were not looked at for the longest time, however old they are."""
+        async with self._database.connection() as connection:
+            ours = await subscriptions.live_unchecked(connection, _OPEN_AT_ONCE, _SUBSCRIPTION_EVERY)
+        stripes = {each.id: await self._at_stripe(str(each.stripe_id)) for each in ours}
+        async with self._database.transaction("compare subscriptions") as connection:
+            await subscriptions.set_checked(connection, list(stripes))
+            on_the_way = await events.unfinished(connection, [str(each.stripe_id) for each in ours])
+            quiet = [each for each in ours if each.stripe_id not in on_the_way]
+            return await _mend_subscriptions(connection, quiet, stripes)
+
+    async def _at_stripe(self, stripe_id: str) -> dict[str, Any] | None:
+        try:
+            return (await self._stripe.subscriptions.retrieve(stripe_id)).to_dict()
+        except stripe.InvalidRequestError:
+            return None
+
 
 async def _take_in(connection: Connection, event: stripe.Event) -> Difference:
     """An event that never arrived, stored as if it had."""
@@ -181,6 +204,27 @@ async def _mend_pages(
             event_id, event_type, body = mending_page(page)
             received = Received(SOURCE, event_id, event_type, parse(body).object_key, body)
             await inbox.receive(connection, received, job=PROCESS_EVENT)
+    return await _report(connection, differences)
+
+
+async def _mend_subscriptions(
+    connection: Connection, ours: Sequence[Subscription], stripes: Mapping[str, Mapping[str, Any] | None]
+) -> list[Difference]:
+    """The same for subscriptions and the last invoice of each."""
+    differences = []
+    for subscription in ours:
+        there = stripes[subscription.id]
+        if there is None:
+            differences.append(gone(subscription))
+            continue
+        latest = there.get("latest_invoice")
+        known = await subscriptions.find_invoice(connection, latest["id"]) if isinstance(latest, Mapping) else None
+        for mended in (compare_subscription(subscription, there), compare_invoice(subscription, known, there)):
+            if mended is not None:
+                difference, event_id, event_type, body = mended
+                differences.append(difference)
+                received = Received(SOURCE, event_id, event_type, parse(body).object_key, body)
+                await inbox.receive(connection, received, job=PROCESS_EVENT)
     return await _report(connection, differences)
 
 

@@ -1,6 +1,8 @@
 """Every statement on subscriptions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 
@@ -14,9 +16,11 @@ __all__ = [
     "find",
     "find_invoice",
     "keep_invoice",
+    "live_unchecked",
     "next_key",
     "page",
     "refuse",
+    "set_checked",
     "take",
 ]
 
@@ -103,6 +107,28 @@ async def page(connection: Connection, account_id: str, limit: int, before: str 
         before,
     )
     return [found for row in rows if (found := _subscription(row))]
+
+
+async def live_unchecked(connection: Connection, limit: int, older_than: timedelta) -> list[Subscription]:
+    """Those that may go on and were not compared with Stripe for so long; longest first."""
+    rows = await connection.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM subscriptions
+         WHERE stripe_id IS NOT NULL AND state NOT IN ('incomplete_expired', 'canceled')
+           AND created_at < now() - $2::interval AND (checked_at IS NULL OR checked_at < now() - $2::interval)
+         ORDER BY checked_at NULLS FIRST, id LIMIT $1
+        """,
+        limit,
+        older_than,
+    )
+    return [found for row in rows if (found := _subscription(row))]
+
+
+async def set_checked(connection: Connection, subscription_ids: Sequence[str]) -> None:
+    """Notes that subscriptions were compared with Stripe."""
+    await connection.execute(
+        "UPDATE subscriptions SET checked_at = now() WHERE id = ANY($1::uuid[])", list(subscription_ids)
+    )
 
 
 async def next_key(connection: Connection, subscription: Subscription) -> None:

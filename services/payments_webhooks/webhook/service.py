@@ -72,7 +72,6 @@ class WebhookService:
         outcome = "processed" if handler else "ignored"
         if effect is nothing:
             async with self._database.connection() as connection:
-                crash_point("webhook.not_committed")
                 await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
         else:
             async with self._database.transaction("event processed") as connection:

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 import httpx
+import orjson
 
 from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2 as pb
@@ -81,6 +82,7 @@ class Orders:
     rpc: "orders_pb2_grpc.OrdersServiceAsyncStub"
     staff_id: str
     delivered: list[Received] = field(default_factory=list)
+    begun: int = 0
 
     @property
     def runtime(self) -> Runtime[OrdersSettings]:
@@ -100,7 +102,8 @@ class Orders:
         """Hands over what Stripe has sent since, or all of it again; how many events."""
         payments = self.client_for(self.applications["payments-webhooks"])
         await self._all_sent()
-        events = [each for each in self.sandbox.receiver.received if again or each not in self.delivered]
+        sent = self.sandbox.receiver.received[self.begun :]
+        events = [each for each in sent if again or each not in self.delivered]
         for event in events:
             headers = {"stripe-signature": event.signature}
             answer = await payments.post("/api/stripe/webhook", content=event.body, headers=headers)
@@ -108,12 +111,20 @@ class Orders:
             self.delivered.append(event)
         return len(events)
 
+    async def begin_anew(self) -> None:
+        """What was sent so far is history: it is not handed over again, when its signatures have grown old."""
+        await self._all_sent()
+        self.delivered.clear()
+        self.begun = len(self.sandbox.receiver.received)
+
     async def _all_sent(self) -> None:
         """Until every event of Stripe's has been sent."""
         listed = await self.sandbox.api.v1.events.list_async({"limit": 100})
         events, receiver = {event.id for event in listed.data}, self.sandbox.receiver
         async with asyncio.timeout(BOUND_SECONDS), receiver.arrived:
-            await receiver.arrived.wait_for(lambda: events <= {each.event.id for each in receiver.received})
+            await receiver.arrived.wait_for(
+                lambda: events <= {orjson.loads(each.body)["id"] for each in receiver.received}
+            )
 
     async def settle(self) -> None:
         """Stripe's word is handed over and every job run, until nobody has anything to do."""

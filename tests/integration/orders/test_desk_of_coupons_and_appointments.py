@@ -149,3 +149,24 @@ async def test_who_works_when(shop_orders: Orders) -> None:
         assert answer.status_code == 422, (wrong, answer.text)
     assert (await staff.put(AVAILABILITY, json={"members": [{**new, "id": str(uuid.uuid4())}]})).status_code == 404
     assert await shop_orders.value("SELECT count(*) FROM staff_members WHERE name = 'Alex'") == 1
+
+
+async def test_a_service_is_no_longer_offered(shop_orders: Orders) -> None:
+    """Nobody sees or books it; who has booked it already may still move and cancel."""
+    staff, customer = shop_orders.staff(), shop_orders.customer()
+    service, slots = await service_id(shop_orders), await free(shop_orders)
+    booked = (await book(shop_orders, customer, slots[0])).json()
+    (known,) = [each for each in (await staff.get(AVAILABILITY)).json()["services"] if each["id"] == service]
+    assert known["active"] is True
+    withdrawn = await staff.put(AVAILABILITY, json={"services": [{**known, "active": False}]})
+    assert withdrawn.status_code == 200, withdrawn.text
+    asked = {"service_id": service, "from": slots[0]["starts_at"][:10]}
+    assert (await customer.get("/api/appointments/slots", params=asked)).status_code == 404
+    assert service not in (await customer.get("/api/appointments/services")).text
+    assert (await book(shop_orders, customer, slots[-1])).status_code == 404
+    path, moved = f"/api/me/appointments/{booked['id']}", {name: slots[-1][name] for name in ("starts_at", "staff_id")}
+    assert (await customer.post(f"{path}/reschedule", json=moved)).status_code == 200
+    assert (await customer.post(f"{path}/cancel")).status_code == 200
+    again = await staff.put(AVAILABILITY, json={"services": [{**known, "active": True}]})
+    assert again.status_code == 200
+    assert service in (await customer.get("/api/appointments/services")).text

@@ -12,6 +12,7 @@ from reliability.context import Principal
 from tests.contract.stripe_sandbox_fixtures import Received
 from tests.integration.payments.conftest import Shop
 from tests.integration.payments.test_events import again, signed
+from tests.integration.payments.test_reconcile import reconcile
 
 SUBSCRIPTIONS, PLAN, PRICE = "/subscriptions", "treats-monthly", 2000
 GOOD, REFUSED = "pm_card_visa", "pm_card_chargeDeclined"
@@ -106,6 +107,11 @@ async def subscriber(shop: Shop) -> Subscriber:
         who.email,
     )
     return Subscriber(shop, who, clock.id, now, customer.id)
+
+
+async def forgotten_by_stripe(shop: Shop) -> None:
+    """Thirty days have passed there: no event is listed any more."""
+    shop.sandbox.clock.ahead += 31 * DAY
 
 
 def templates(mails: list[tuple[str, str]]) -> list[str]:
@@ -427,3 +433,34 @@ async def test_an_old_key_is_not_trusted(shop: Shop) -> None:
     shop.sandbox.clock.ahead = 25 * 3600.0
     assert (await ada.ask(card))["status"] == "active"
     assert len(await ada.at_stripe()) == 1
+
+
+async def test_a_subscription_older_than_stripes_events_is_compared(shop: Shop) -> None:
+    """Renewed while we were deaf, for longer than Stripe lists events: the reconciler asks, and the mail goes out."""
+    ada = await subscriber(shop)
+    made = await ada.ask(await ada.card())
+    await ada.hear()
+    await ada.pass_days(31)
+    await ada.news()  # and never handed over
+    await shop.execute("UPDATE subscriptions SET created_at = now() - interval '100 days'")
+    await shop.execute("DELETE FROM reconciliation")
+    await forgotten_by_stripe(shop)
+    first, second = await reconcile(shop), await reconcile(shop)
+    assert (first.processed, first.failed, second.processed) == (2, 0, 0)
+    (shown,) = await ada.shown()
+    assert shown["current_period_end"] > made["current_period_end"]
+    assert templates(await shop.mails()) == ["paid"] * 2
+    assert await states(shop) == []
+
+
+async def test_a_subscription_that_stripe_does_not_know_is_drift(shop: Shop) -> None:
+    """It is written down, once, and nothing else stops because of it."""
+    ada = await subscriber(shop)
+    await ada.ask(await ada.card())
+    await ada.hear()
+    await shop.execute("UPDATE subscriptions SET created_at = now() - interval '2 days', stripe_id = 'sub_gone'")
+    run = await reconcile(shop)
+    assert run.failed == 1
+    assert await shop.rows("SELECT subject, stripes, repaired FROM drift") == [
+        {"subject": "sub_gone", "stripes": "unknown", "repaired": False}
+    ]

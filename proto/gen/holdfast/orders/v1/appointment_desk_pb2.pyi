@@ -433,6 +433,7 @@ class DeskService(_message.Message):
     DURATION_MINUTES_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     POLICY_HOURS_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The service; none for a new one."""
     slug: _builtins.str
@@ -445,6 +446,8 @@ class DeskService(_message.Message):
     """How long it takes."""
     policy_hours: _builtins.int
     """Until how many hours before a customer may change it."""
+    active: _builtins.bool
+    """Whether it can be booked, which it can unless this says no; what is booked already stays."""
     @_builtins.property
     def price(self) -> _money_pb2.Money:
         """What it costs."""
@@ -459,13 +462,19 @@ class DeskService(_message.Message):
         duration_minutes: _builtins.int = ...,
         price: _money_pb2.Money | None = ...,
         policy_hours: _builtins.int = ...,
+        active: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id", "price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_id", b"_id", "active", b"active", "id", b"id", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "description", b"description", "duration_minutes", b"duration_minutes", "id", b"id", "policy_hours", b"policy_hours", "price", b"price", "slug", b"slug", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_id", b"_id", "active", b"active", "description", b"description", "duration_minutes", b"duration_minutes", "id", b"id", "policy_hours", b"policy_hours", "price", b"price", "slug", b"slug", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
+    _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__active) -> _WhichOneofReturnType__active | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
 
 Global___DeskService: _TypeAlias = DeskService  # noqa: Y015
