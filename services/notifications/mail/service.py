@@ -113,12 +113,13 @@ class MailService:
         )
         return await self._accept(connection, new)
 
-    async def bounced(self, connection: Connection, provider_id: str, reason: str) -> None:
-        """Takes "sent" back from a mail that came back."""
-        email_id = await repository.bounced(connection, provider_id, reason) if provider_id else None
+    async def bounced(self, connection: Connection, provider_id: str, reason: str) -> bool:
+        """Takes "sent" back from a mail that came back; False when no mail of ours is called that (yet)."""
+        email_id = await repository.bounced(connection, provider_id, reason)
         stored = await repository.lock(connection, email_id) if email_id else None
         if stored is not None:
             await self._settled(connection, stored, EmailState.FAILED, stored.attempts, reason)
+        return await repository.known(connection, provider_id)
 
     async def deliver(self, job: Job, email_id: str) -> None:
         """Sends one mail and writes down what became of it. Raises `Snooze` when it goes out again later."""
