@@ -9,7 +9,9 @@ __all__ = [
     "consents",
     "decline",
     "erase",
+    "erase_arrived",
     "name_of",
+    "on_its_way",
     "opted_out",
     "record",
     "record_paid",
@@ -77,9 +79,16 @@ UPDATE campaign_recipients
        settled_at = coalesce(settled_at, now())
  WHERE contact_id = $1 AND state <> 'sending'
 """
+# Who comes back with the same address is somebody new: their mail is none of this.
 _ERASE_EMAILS = """
 UPDATE emails SET "to" = 'erased', data = '{}', subject = '', html = '', text = '', calendar = '', unsubscribe = ''
  WHERE lower("to") = lower($1) AND state IN ('sent', 'failed', 'unknown', 'suppressed')
+   AND created_at <= (SELECT at FROM erased_customers WHERE id = $2)
+"""
+_ON_ITS_WAY = """
+SELECT EXISTS (SELECT FROM campaign_recipients WHERE contact_id = $1 AND state = 'sending')
+    OR EXISTS (SELECT FROM emails WHERE lower("to") = lower($2) AND state IN ('queued', 'sending', 'retrying')
+                  AND created_at <= (SELECT at FROM erased_customers WHERE id = $1))
 """
 
 
@@ -94,10 +103,20 @@ async def record(connection: Connection, change: CustomerChange) -> bool:
 
 
 async def erase(connection: Connection, erasure: CustomerErasure) -> None:
-    """Forgets a customer; mail that is on its way is forgotten when it has arrived."""
+    """Forgets a customer, but for mail that is on its way."""
     await connection.execute(_ERASE_CUSTOMER, erasure.customer_id, erasure.email)
+    await erase_arrived(connection, erasure)
+
+
+async def erase_arrived(connection: Connection, erasure: CustomerErasure) -> None:
+    """Forgets the mail to a customer who was erased, but for what is on its way."""
     await connection.execute(_ERASE_RECIPIENT, erasure.customer_id)
-    await connection.execute(_ERASE_EMAILS, erasure.email)
+    await connection.execute(_ERASE_EMAILS, erasure.email, erasure.customer_id)
+
+
+async def on_its_way(connection: Connection, erasure: CustomerErasure) -> bool:
+    """Whether mail to somebody who was erased has not arrived yet."""
+    return bool(await connection.fetchval(_ON_ITS_WAY, erasure.customer_id, erasure.email))
 
 
 async def record_paid(connection: Connection, paid: OrderPaid) -> None:
