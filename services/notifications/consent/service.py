@@ -62,7 +62,7 @@ class ConsentService:
         """Does what a link says; again is no harm. Raises `NoSuchToken`."""
         intent = self._links.read(token)
         async with self._database.transaction("follow link") as connection:
-            act = contacts.decline if intent.purpose == "decline" else contacts.allow
+            act = contacts.decline if intent.purpose == "decline" else contacts.agree
             await act(connection, intent.address, intent.topic)
         _log.info("consent_changed", topic=intent.topic, purpose=intent.purpose)
         return intent

@@ -5,6 +5,7 @@ from services.notifications.mail.domain import Topic
 from services.notifications.schemas import CustomerChange, CustomerErasure, OrderPaid, OrderRefund
 
 __all__ = [
+    "agree",
     "allow",
     "consents",
     "decline",
@@ -53,6 +54,10 @@ _CONSENT_OF = "UPDATE contacts SET marketing_consent = $2 WHERE lower(email) = l
 _SUPPRESS = """
 INSERT INTO suppressions AS known (address, reason) VALUES (lower($1), $2)
     ON CONFLICT (address) DO UPDATE SET reason = 'bounced' WHERE excluded.reason = 'bounced'
+"""
+_UNSUPPRESS = """
+UPDATE contacts SET suppressed = false
+ WHERE lower(email) = lower($1) AND suppressed AND NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1))
 """
 _PAID = """
 INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at)
@@ -163,6 +168,13 @@ async def allow(connection: Connection, address: str, topic: Topic) -> None:
     await connection.execute(_ALLOW, address, topic)
     if topic is Topic.NEWS:
         await connection.execute(_CONSENT_OF, address, True)  # noqa: FBT003 - a column's value
+
+
+async def agree(connection: Connection, address: str, topic: Topic) -> None:
+    """What is about this may go to the address again, though it complained once: whoever has it has said so."""
+    await connection.execute("DELETE FROM suppressions WHERE address = lower($1) AND reason = 'complained'", address)
+    await connection.execute(_UNSUPPRESS, address)
+    await allow(connection, address, topic)
 
 
 async def suppress(connection: Connection, address: str, reason: str) -> None:

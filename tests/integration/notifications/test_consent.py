@@ -268,6 +268,26 @@ async def test_a_complaint_ends_marketing_and_nothing_else(office: Office, http:
     assert (await http.get("/api/me/preferences")).json()["news"] is False
 
 
+async def test_who_complained_and_agrees_again_is_written_to(office: Office, http: httpx.AsyncClient) -> None:
+    """The page says so, and it is so; an address that bounced is gone, whatever anybody agrees to."""
+    await office.customers(1)
+    body = event("email.complained")
+    await http.post("/api/email/webhook", content=body, headers=signed(body))
+    await office.work()
+    assert (await http.put("/api/me/preferences", json={"news": True})).json()["pending"] == ["news"]
+    await office.work()
+    (mail,) = office.mailbox.messages(ADA.email)
+    found = re.search(r"https://shop\.example(/api/unsubscribe/\S+)", mail.text)
+    assert found
+    page = await http.post(found[1])
+    assert "gets news from us" in page.text
+    assert (await http.get("/api/me/preferences")).json()["news"] is True
+    await http.post("/api/email/webhook", content=BOUNCE, headers=signed(BOUNCE, event_id="msg_2"))
+    await office.work()
+    await http.post(found[1])
+    assert (await http.get("/api/me/preferences")).json()["news"] is False
+
+
 @pytest.mark.parametrize(
     "body",
     [
