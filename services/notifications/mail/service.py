@@ -142,10 +142,14 @@ class MailService:
                 connection,
                 [_job(email_id, unique_key=f"sweep:{email_id}:{attempts}") for email_id, attempts in overdue],
             )
-            metrics.queue_age.set(await repository.queue_age(connection))
         if given:
             _log.warning("mails_swept", overdue=len(overdue), given=len(given))
         return Run(processed=len(given))
+
+    async def observe(self) -> None:
+        """Measures how long the oldest mail that has not gone out waits."""
+        async with self._database.connection() as connection:
+            metrics.queue_age.set(await repository.queue_age(connection))
 
     async def purge(self) -> Run:
         """Blanks the words of mails that were settled a month ago, and deletes those that are over a year old."""
