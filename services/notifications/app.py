@@ -23,6 +23,7 @@ from services.notifications.consent import jobs as consent_jobs
 from services.notifications.consent import routes as consent_routes
 from services.notifications.consent.service import ConsentService
 from services.notifications.consent.tokens import Links
+from services.notifications.contacts import jobs as contact_jobs
 from services.notifications.contacts.service import ContactService
 from services.notifications.mail import jobs as mail_jobs
 from services.notifications.mail.connections import SmtpServer
@@ -72,6 +73,8 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     mail_jobs.register(worker, mail)
     campaign_jobs.register(worker, campaigns, sending)
     consent_jobs.register(worker, consent, database)
+    contacts = ContactService(database)
+    contact_jobs.register(worker, contacts)
     accounts = accounts_pb2_grpc.AccountsServiceStub(runtime.channel(settings.accounts_grpc))
     keys = rpc.key_set(accounts.GetSigningKeys, accounts_pb2.GetSigningKeysRequest(), step="accounts.GetSigningKeys")
     ended = rpc.revocation_list(
@@ -83,7 +86,7 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
     audit.deliver(worker, database, log)
     incidents = rpc.incident_list(admin.RaiseIncident, admin_pb2.RaiseIncidentRequest, step="admin.RaiseIncident")
     mail_jobs.raise_incidents(worker, incidents)
-    servicer = NotificationsServicer(mail, campaigns, ContactService(database), templates)
+    servicer = NotificationsServicer(mail, campaigns, contacts, templates)
     add = partial(notifications_pb2_grpc.add_NotificationsServiceServicer_to_server, servicer)
     retention.register(worker, database, idempotency.purge, mail.forget)
     return Application(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from reliability import inbox
 from reliability.context import Principal
-from reliability.jobs import Job
+from reliability.jobs import Job, Snooze
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from services.notifications.consent.schemas import Preferences
@@ -22,6 +22,10 @@ MAIL_EVENT: Final = "handle_mail_event"
 SOURCE: Final = "resend"
 _DAY: Final = 86_400
 _ANSWER_DAYS: Final = 7
+# A mail that is not known by then is not ours: others may send through the same account.
+_UNKNOWN_SECONDS: Final = 600.0
+_LOOK_AGAIN_SECONDS: Final = 15.0
+_NO_REASON: Final = "no reason was given"
 
 _log = get_logger(__name__)
 
@@ -58,7 +62,7 @@ class ConsentService:
         """Does what a link says; again is no harm. Raises `NoSuchToken`."""
         intent = self._links.read(token)
         async with self._database.transaction("follow link") as connection:
-            act = contacts.decline if intent.purpose == "decline" else contacts.allow
+            act = contacts.decline if intent.purpose == "decline" else contacts.agree
             await act(connection, intent.address, intent.topic)
         _log.info("consent_changed", topic=intent.topic, purpose=intent.purpose)
         return intent
@@ -69,28 +73,44 @@ class ConsentService:
 
     async def receive(self, event_id: str, event: Mapping[str, Any], body: bytes) -> bool:
         """Stores what the provider reports with the job that handles it; False when it was received before."""
-        data = event.get("data") or {}
+        data = _data(event)
         received = inbox.Received(SOURCE, event_id, str(event.get("type")), str(data.get("email_id", event_id)), body)
         async with self._database.transaction("receive mail event") as connection:
             return await inbox.receive(connection, received, job=MAIL_EVENT)
 
     async def handle(self, job: Job, event: Mapping[str, Any], inbox_id: int) -> None:
-        """A bounce ends an address, and the mail is failed after all; a complaint ends marketing."""
-        data = event.get("data") or {}
+        """A bounce ends an address, and the mail is failed after all; a complaint ends marketing.
+
+        Raises `Snooze` while the mail is not known: a fast report overtakes our own note of what the provider calls it.
+        """
+        data = _data(event)
         addresses = [str(address) for address in data.get("to") or []]
         async with self._database.transaction("handle mail event") as connection:
-            state = "processed"
+            state, found = "processed", True
             match event.get("type"):
                 case "email.bounced" if _for_good(data):
                     for address in addresses:
                         await contacts.suppress(connection, address, "bounced")
-                    await self._mail.bounced(connection, str(data.get("email_id", "")), _reason(data))
+                    found = await self._take_back(connection, data, f"bounced: {_reason(data, 'bounce', 'message')}")
+                case "email.failed":
+                    found = await self._take_back(connection, data, f"failed: {_reason(data, 'failed', 'reason')}")
+                case "email.suppressed":
+                    reason = _reason(data, "suppressed", "message")
+                    found = await self._take_back(connection, data, f"suppressed by the provider: {reason}")
                 case "email.complained":
                     for address in addresses:
                         await contacts.suppress(connection, address, "complained")
                 case _:
                     state = "ignored"
-            await inbox.finish(connection, inbox_id, state, job.correlation_id, job)
+            if found or job.age > _UNKNOWN_SECONDS:
+                await inbox.finish(connection, inbox_id, state, job.correlation_id, job)
+                return
+        raise Snooze(_LOOK_AGAIN_SECONDS)
+
+    async def _take_back(self, connection: Connection, data: Mapping[str, Any], reason: str) -> bool:
+        """False when the mail is not known (yet)."""
+        provider_id = str(data.get("email_id") or "")
+        return not provider_id or await self._mail.bounced(connection, provider_id, reason[:500])
 
     async def _ask(self, connection: Connection, who: Principal) -> None:
         """One mail a day, however often somebody asks: nobody's mailbox is filled by a stranger's clicks."""
@@ -113,12 +133,17 @@ async def _preferences(connection: Connection, address: str) -> Preferences:
     return Preferences.model_validate(allowed)
 
 
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = event.get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def _for_good(data: Mapping[str, Any]) -> bool:
     """Whether an address is gone, not only full or busy (`bounce.type`: Permanent, Transient, Undetermined)."""
     bounce = data.get("bounce") or {}
     return str(bounce.get("type", "Permanent")).lower() == "permanent"
 
 
-def _reason(data: Mapping[str, Any]) -> str:
-    bounce = data.get("bounce") or {}
-    return f"bounced: {bounce.get('message', 'no reason was given')}"[:500]
+def _reason(data: Mapping[str, Any], part: str, name: str) -> str:
+    said = data.get(part)
+    return str(said.get(name, _NO_REASON)) if isinstance(said, dict) else _NO_REASON

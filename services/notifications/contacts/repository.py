@@ -5,11 +5,14 @@ from services.notifications.mail.domain import Topic
 from services.notifications.schemas import CustomerChange, CustomerErasure, OrderPaid, OrderRefund
 
 __all__ = [
+    "agree",
     "allow",
     "consents",
     "decline",
     "erase",
+    "erase_arrived",
     "name_of",
+    "on_its_way",
     "opted_out",
     "record",
     "record_paid",
@@ -52,6 +55,10 @@ _SUPPRESS = """
 INSERT INTO suppressions AS known (address, reason) VALUES (lower($1), $2)
     ON CONFLICT (address) DO UPDATE SET reason = 'bounced' WHERE excluded.reason = 'bounced'
 """
+_UNSUPPRESS = """
+UPDATE contacts SET suppressed = false
+ WHERE lower(email) = lower($1) AND suppressed AND NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1))
+"""
 _PAID = """
 INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at)
 SELECT $1, $2::text, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM erased_customers WHERE id::text = $2)
@@ -77,9 +84,16 @@ UPDATE campaign_recipients
        settled_at = coalesce(settled_at, now())
  WHERE contact_id = $1 AND state <> 'sending'
 """
+# Who comes back with the same address is somebody new: their mail is none of this.
 _ERASE_EMAILS = """
 UPDATE emails SET "to" = 'erased', data = '{}', subject = '', html = '', text = '', calendar = '', unsubscribe = ''
  WHERE lower("to") = lower($1) AND state IN ('sent', 'failed', 'unknown', 'suppressed')
+   AND created_at <= (SELECT at FROM erased_customers WHERE id = $2)
+"""
+_ON_ITS_WAY = """
+SELECT EXISTS (SELECT FROM campaign_recipients WHERE contact_id = $1 AND state = 'sending')
+    OR EXISTS (SELECT FROM emails WHERE lower("to") = lower($2) AND state IN ('queued', 'sending', 'retrying')
+                  AND created_at <= (SELECT at FROM erased_customers WHERE id = $1))
 """
 
 
@@ -94,10 +108,20 @@ async def record(connection: Connection, change: CustomerChange) -> bool:
 
 
 async def erase(connection: Connection, erasure: CustomerErasure) -> None:
-    """Forgets a customer; mail that is on its way is forgotten when it has arrived."""
+    """Forgets a customer, but for mail that is on its way."""
     await connection.execute(_ERASE_CUSTOMER, erasure.customer_id, erasure.email)
+    await erase_arrived(connection, erasure)
+
+
+async def erase_arrived(connection: Connection, erasure: CustomerErasure) -> None:
+    """Forgets the mail to a customer who was erased, but for what is on its way."""
     await connection.execute(_ERASE_RECIPIENT, erasure.customer_id)
-    await connection.execute(_ERASE_EMAILS, erasure.email)
+    await connection.execute(_ERASE_EMAILS, erasure.email, erasure.customer_id)
+
+
+async def on_its_way(connection: Connection, erasure: CustomerErasure) -> bool:
+    """Whether mail to somebody who was erased has not arrived yet."""
+    return bool(await connection.fetchval(_ON_ITS_WAY, erasure.customer_id, erasure.email))
 
 
 async def record_paid(connection: Connection, paid: OrderPaid) -> None:
@@ -144,6 +168,13 @@ async def allow(connection: Connection, address: str, topic: Topic) -> None:
     await connection.execute(_ALLOW, address, topic)
     if topic is Topic.NEWS:
         await connection.execute(_CONSENT_OF, address, True)  # noqa: FBT003 - a column's value
+
+
+async def agree(connection: Connection, address: str, topic: Topic) -> None:
+    """What is about this may go to the address again, though it complained once: whoever has it has said so."""
+    await connection.execute("DELETE FROM suppressions WHERE address = lower($1) AND reason = 'complained'", address)
+    await connection.execute(_UNSUPPRESS, address)
+    await allow(connection, address, topic)
 
 
 async def suppress(connection: Connection, address: str, reason: str) -> None:

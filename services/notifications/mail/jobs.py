@@ -35,6 +35,7 @@ def register(worker: Worker, service: MailService) -> None:
         return await service.purge()
 
     worker.handle(SEND_EMAIL, send_email, timeout=30.0, parked=parked)
+    worker.observe(service.observe)
     worker.every(SWEEP_EVERY, SWEEP, sweep)
     worker.every(PURGE_EVERY, "purge_emails", purge)
 

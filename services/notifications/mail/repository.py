@@ -26,6 +26,7 @@ __all__ = [
     "discard",
     "find_by_key",
     "forget",
+    "known",
     "listed",
     "lock",
     "overdue",
@@ -119,13 +120,19 @@ SELECT id, "to", template, subject, category, state, attempts, correlation_id, c
    AND ($3::text IS NULL OR lower("to") = lower($3))
  ORDER BY id DESC LIMIT $4
 """
+# Sent again, it is another mail: to the first one's Message-ID the provider would answer that it has been sent.
 _BOUNCED = """
-UPDATE emails SET state = 'failed', sent_at = NULL, settled_at = now(), last_error = $2
+UPDATE emails SET state = 'failed', sent_at = NULL, settled_at = now(), last_error = $2,
+                  message_id = '<' || uuidv7() || substring(message_id FROM '@.*$')
  WHERE provider_id = $1 AND state = 'sent'
 RETURNING id
 """
 _RECIPIENT_BOUNCED = """
 UPDATE campaign_recipients SET state = 'failed', last_error = $2 WHERE provider_id = $1 AND state = 'sent'
+"""
+_KNOWN = """
+SELECT EXISTS (SELECT FROM emails WHERE provider_id = $1)
+    OR EXISTS (SELECT FROM campaign_recipients WHERE provider_id = $1)
 """
 _AGE = """
 SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
@@ -299,6 +306,11 @@ async def bounced(connection: Connection, provider_id: str, reason: str) -> str 
     await connection.execute(_RECIPIENT_BOUNCED, provider_id, reason)
     found = await connection.fetchval(_BOUNCED, provider_id, reason)
     return None if found is None else str(found)
+
+
+async def known(connection: Connection, provider_id: str) -> bool:
+    """Whether a mail of ours is called that."""
+    return bool(await connection.fetchval(_KNOWN, provider_id))
 
 
 async def listed(

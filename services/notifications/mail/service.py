@@ -113,12 +113,13 @@ class MailService:
         )
         return await self._accept(connection, new)
 
-    async def bounced(self, connection: Connection, provider_id: str, reason: str) -> None:
-        """Takes "sent" back from a mail that came back."""
-        email_id = await repository.bounced(connection, provider_id, reason) if provider_id else None
+    async def bounced(self, connection: Connection, provider_id: str, reason: str) -> bool:
+        """Takes "sent" back from a mail that came back; False when no mail of ours is called that (yet)."""
+        email_id = await repository.bounced(connection, provider_id, reason)
         stored = await repository.lock(connection, email_id) if email_id else None
         if stored is not None:
             await self._settled(connection, stored, EmailState.FAILED, stored.attempts, reason)
+        return await repository.known(connection, provider_id)
 
     async def deliver(self, job: Job, email_id: str) -> None:
         """Sends one mail and writes down what became of it. Raises `Snooze` when it goes out again later."""
@@ -141,10 +142,14 @@ class MailService:
                 connection,
                 [_job(email_id, unique_key=f"sweep:{email_id}:{attempts}") for email_id, attempts in overdue],
             )
-            metrics.queue_age.set(await repository.queue_age(connection))
         if given:
             _log.warning("mails_swept", overdue=len(overdue), given=len(given))
         return Run(processed=len(given))
+
+    async def observe(self) -> None:
+        """Measures how long the oldest mail that has not gone out waits."""
+        async with self._database.connection() as connection:
+            metrics.queue_age.set(await repository.queue_age(connection))
 
     async def purge(self) -> Run:
         """Blanks the words of mails that were settled a month ago, and deletes those that are over a year old."""

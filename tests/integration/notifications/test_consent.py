@@ -204,6 +204,56 @@ async def test_nobody_writes_to_what_is_left_of_somebody(office: Office) -> None
     assert row["state"] == "suppressed"
 
 
+async def test_a_bounce_that_is_faster_than_our_own_note_is_not_lost(office: Office, http: httpx.AsyncClient) -> None:
+    """The provider may report before we have written down what it calls the mail: it is looked for again."""
+    await office.stub.SendEmail(confirmation(to=ADA.email))
+    await office.work()
+    await http.post("/api/email/webhook", content=BOUNCE, headers=signed(BOUNCE))
+    await office.work()
+    assert (await office.email())["state"] == "sent"
+    await office.execute("UPDATE emails SET provider_id = 'e-1'")
+    await office.work_later()
+    assert (await office.email())["state"] == "failed"
+    assert len(office.mailbox.messages(STAFF)) == 1
+
+
+async def test_a_bounce_of_a_mail_that_is_not_ours_is_looked_for_no_longer_than_minutes(
+    office: Office, http: httpx.AsyncClient
+) -> None:
+    """Somebody else may send through the same account."""
+    await http.post("/api/email/webhook", content=BOUNCE, headers=signed(BOUNCE))
+    await office.work()
+    await office.execute("UPDATE jobs SET created_at = now() - interval '1 hour'")
+    await office.work_later()
+    (row,) = await office.rows("SELECT state FROM inbox")
+    assert row["state"] == "processed"
+
+
+@pytest.mark.parametrize("kind", ["email.failed", "email.suppressed"])
+async def test_what_the_provider_took_and_could_not_send_has_failed(
+    office: Office, http: httpx.AsyncClient, kind: str
+) -> None:
+    """Not sent after all; the address is not to blame. What staff send again is another mail to the provider."""
+    await office.stub.SendEmail(confirmation(to=ADA.email))
+    await office.work()
+    await office.execute("UPDATE emails SET provider_id = 'e-1'")
+    before = (await office.email())["message_id"]
+    body = event(kind, failed={"reason": "reached_daily_quota"})
+    await http.post("/api/email/webhook", content=body, headers=signed(body))
+    await office.work()
+    mail = await office.email()
+    assert (mail["state"], kind == "email.suppressed" or "reached_daily_quota" in mail["last_error"]) == (
+        "failed",
+        True,
+    )
+    assert await office.rows("SELECT FROM suppressions") == []
+    assert len(office.mailbox.messages(STAFF)) == 1
+    await office.stub.RetryEmail(pb.RetryEmailRequest(email_id=str(mail["id"]), staff_id="staff-1"))
+    await office.work()
+    again = await office.email()
+    assert (again["state"], again["message_id"] == before) == ("sent", False)
+
+
 async def test_a_complaint_ends_marketing_and_nothing_else(office: Office, http: httpx.AsyncClient) -> None:
     """Whoever calls it spam still gets what they ordered."""
     await office.customers(1)
@@ -218,9 +268,34 @@ async def test_a_complaint_ends_marketing_and_nothing_else(office: Office, http:
     assert (await http.get("/api/me/preferences")).json()["news"] is False
 
 
+async def test_who_complained_and_agrees_again_is_written_to(office: Office, http: httpx.AsyncClient) -> None:
+    """The page says so, and it is so; an address that bounced is gone, whatever anybody agrees to."""
+    await office.customers(1)
+    body = event("email.complained")
+    await http.post("/api/email/webhook", content=body, headers=signed(body))
+    await office.work()
+    assert (await http.put("/api/me/preferences", json={"news": True})).json()["pending"] == ["news"]
+    await office.work()
+    (mail,) = office.mailbox.messages(ADA.email)
+    found = re.search(r"https://shop\.example(/api/unsubscribe/\S+)", mail.text)
+    assert found
+    page = await http.post(found[1])
+    assert "gets news from us" in page.text
+    assert (await http.get("/api/me/preferences")).json()["news"] is True
+    await http.post("/api/email/webhook", content=BOUNCE, headers=signed(BOUNCE, event_id="msg_2"))
+    await office.work()
+    await http.post(found[1])
+    assert (await http.get("/api/me/preferences")).json()["news"] is False
+
+
 @pytest.mark.parametrize(
     "body",
-    [event("email.delivered"), event("email.bounced", bounce={"type": "Transient"}), b'{"type": "x", "data": null}'],
+    [
+        event("email.delivered"),
+        event("email.bounced", bounce={"type": "Transient"}),
+        b'{"type": "x", "data": null}',
+        b'{"type": "x", "data": "nothing"}',
+    ],
 )
 async def test_other_events_change_nothing(office: Office, http: httpx.AsyncClient, body: bytes) -> None:
     """A full mailbox is no lost one."""

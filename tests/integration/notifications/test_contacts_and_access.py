@@ -119,3 +119,27 @@ async def test_the_probes_answer(office: Office, client_for: Callable[[Applicati
     client = client_for(office.application)
     for path in ("/livez", "/readyz", "/metrics"):
         assert (await client.get(path)).status_code == 200
+
+
+async def test_mail_on_its_way_is_forgotten_when_it_has_arrived(office: Office) -> None:
+    """Erased while a mail waits and another is out: both are settled, and then nothing is left of the address."""
+    await office.customers(1)
+    campaign = await office.draft()
+    await office.send(campaign)
+    await office.execute("UPDATE campaign_recipients SET state = 'sending', attempts = 1")
+    await office.stub.SendEmail(confirmation(to="customer1@example.com"))
+    erasure = pb.RecordCustomerErasedRequest(customer_id=str(uuid.UUID(int=1)), email="customer1@example.com")
+    for _ in range(2):
+        await office.stub.RecordCustomerErased(erasure)
+    await office.work()
+    assert len(office.mailbox.messages("customer1@example.com")) == 1
+    await office.stub.SendEmail(confirmation("somebody-new", to="customer1@example.com"))
+    await office.work_later()
+    assert await office.rows("SELECT email FROM campaign_recipients WHERE email LIKE 'customer1@%'") == []
+    rows = await office.rows("SELECT \"to\", html <> '' AS words, state FROM emails ORDER BY id")
+    assert rows == [
+        {"to": "erased", "words": False, "state": "sent"},
+        {"to": "customer1@example.com", "words": True, "state": "sent"},
+    ]
+    left = await office.rows("SELECT state FROM jobs WHERE kind = 'forget_customer'")
+    assert {row["state"] for row in left} == {"done"}

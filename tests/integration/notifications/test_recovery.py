@@ -1,6 +1,7 @@
 """Failed mail recovers by itself, or somebody is told; with Resend an interrupted mail is simply asked for again."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest_asyncio
 from reliability.errors import Unavailable
 from sandbox.mailbox.faults import Fault
 from services.notifications.mail import jobs as mail_jobs
+from services.notifications.mail import metrics
 from services.notifications.mail.jobs import SWEEP
 from services.notifications.mail.resend import ResendMailer, ResendServer
 from tests.integration.notifications.support import (
@@ -64,6 +66,34 @@ async def test_the_sweep_leaves_a_mail_with_a_living_job_alone(office: Office) -
 
 async def runs(office: Office) -> list[dict[str, object]]:
     return await office.rows("SELECT processed FROM job_runs WHERE job = $1 ORDER BY id", SWEEP)
+
+
+async def test_the_age_of_the_queue_is_measured_by_every_worker(
+    office: Office, until: Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only by the one that sweeps: a worker that swept once would tell of an old mail for ever."""
+    measured: list[float] = []
+    monkeypatch.setattr(metrics.queue_age, "set", measured.append)
+    office.mailbox.order(Fault.REJECT_450)
+    await office.stub.SendEmail(confirmation())
+    await office.work()
+    await office.execute("UPDATE emails SET created_at = now() - interval '1 hour'")
+
+    async def seen(condition: Callable[[float], bool]) -> None:
+        measured.clear()
+        stop = asyncio.Event()
+        working = asyncio.create_task(office.runtime.worker.run(stop))
+
+        async def measured_so() -> bool:
+            return any(condition(age) for age in measured)
+
+        await until(measured_so)
+        stop.set()
+        await working
+
+    await seen(lambda age: age >= 3600)
+    await office.execute("UPDATE emails SET state = 'failed', settled_at = now()")
+    await seen(lambda age: age == 0)
 
 
 @pytest.mark.parametrize("fault", [Fault.REJECT_550, Fault.REJECT_450], ids=["permanent", "out of attempts"])

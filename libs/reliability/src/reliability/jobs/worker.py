@@ -83,6 +83,7 @@ class Worker:
         self._drain_seconds = drain
         self._handlers: dict[str, Handler] = {}
         self._schedules: dict[str, Schedule] = {}
+        self._observers: list[Callable[[], Awaitable[None]]] = []
         # By task, not by job: a job whose lease we lost may come back to us while the first run still ends.
         self._running: dict[asyncio.Task[None], _Attempt] = {}
         self._ended: dict[tuple[int, int], Job] = {}
@@ -109,6 +110,14 @@ class Worker:
         """Registers a schedule: one worker of all fires it, and each run is stored in `job_runs`."""
         self._schedules[name] = Schedule(name, seconds, call)
         self.handle(f"schedule:{name}", self._run_schedule, timeout=max(60.0, seconds))
+
+    def observe(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Registers what measures something of this database, every few seconds in every worker.
+
+        A gauge that only the worker sets which happens to run a schedule keeps, in all the others, what was true when
+        it was last their turn.
+        """
+        self._observers.append(call)
 
     async def trigger(self, name: str, *, wait: float = 5.0) -> StoredRun:
         """Runs a schedule now, on whichever worker is free, and gives the run as it stands when it is over.
@@ -309,7 +318,8 @@ class Worker:
                 due = loop.time() + min(self._lease / 3, HOUSEKEEPING)
                 await self._guard("heartbeat", self._heartbeat, default=None)
                 await self._guard("recover", self._recover, default=None)
-                await self._guard("observe", self._observe, default=None)
+                for observe in (self._observe, *self._observers):
+                    await self._guard("observe", observe, default=None)
             await self._guard("fire", self._fire_due, default=None)
             await asyncio.sleep(self._poll)
 
