@@ -9,7 +9,7 @@ import orjson
 
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent, state_of_session
 
-__all__ = ["Difference", "Drift", "compare", "compare_page", "mending", "mending_page"]
+__all__ = ["Difference", "Drift", "compare", "compare_page", "lost", "mending", "mending_page"]
 
 
 class Drift(StrEnum):
@@ -51,6 +51,12 @@ def compare_page(payment: Payment, session: Mapping[str, Any]) -> Difference | N
     if state == payment.state:
         return None
     return Difference(Drift.STATE_DIFFERS, session["id"], payment.state, state, repaired=True)
+
+
+def lost(payment: Payment) -> Difference:
+    """A payment of which Stripe says that it never heard."""
+    subject = payment.payment_intent_id or payment.session_id or payment.id
+    return Difference(Drift.STATE_DIFFERS, subject, payment.state, "unknown", repaired=False)
 
 
 def mending_page(session: Mapping[str, Any]) -> tuple[str, str, bytes]:

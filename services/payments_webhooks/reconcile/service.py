@@ -9,7 +9,7 @@ What is missing goes through the inbox, so that the handlers of the webhook act,
 watermark where it was: the next run finds less to do. Two runs at once find the same, and the inbox takes it once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -26,7 +26,15 @@ from reliability.postgres import Connection, Database
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.intent.domain import Payment
 from services.payments_webhooks.reconcile import repository
-from services.payments_webhooks.reconcile.domain import Difference, Drift, compare, compare_page, mending, mending_page
+from services.payments_webhooks.reconcile.domain import (
+    Difference,
+    Drift,
+    compare,
+    compare_page,
+    lost,
+    mending,
+    mending_page,
+)
 from services.payments_webhooks.reconcile.repository import DriftRow
 from services.payments_webhooks.reconcile.subscriptions import compare_invoice, compare_subscription, gone
 from services.payments_webhooks.stripe_api import LISTED, Stripe
@@ -133,34 +141,42 @@ class ReconcileService:
             ours = await payments.live_unchecked(connection, _OPEN_AT_ONCE, _OVERLAP)
         intents: dict[str, dict[str, Any]] = {}
         pages: dict[str, dict[str, Any]] = {}
+        unknown: list[Difference] = []
         for payment in ours:
             if payment.payment_intent_id is not None:
-                intent = await self._stripe.intents.retrieve(payment.payment_intent_id)
-                intents[intent.id] = intent.to_dict()
+                there, of = await _at_stripe(self._stripe.intents.retrieve(payment.payment_intent_id)), intents
             elif payment.session_id is not None:
-                page = await self._stripe.sessions.retrieve(payment.session_id)
-                pages[page.id] = page.to_dict()
+                there, of = await _at_stripe(self._stripe.sessions.retrieve(payment.session_id)), pages
+            else:
+                continue
+            if there is None:
+                unknown.append(lost(payment))
+            else:
+                of[there["id"]] = there
         async with self._database.transaction("compare open payments") as connection:
             await payments.set_checked(connection, [payment.id for payment in ours])
-            found = await _mend(connection, [each for each in ours if each.payment_intent_id in intents], intents)
+            found = await _report(connection, unknown)
+            found += await _mend(connection, [each for each in ours if each.payment_intent_id in intents], intents)
             return [*found, *await _mend_pages(connection, [each for each in ours if each.session_id in pages], pages)]
 
     async def _subscribed(self) -> list[Difference]:
         """Compares the subscriptions that were not looked at for the longest time, however old they are."""
         async with self._database.connection() as connection:
             ours = await subscriptions.live_unchecked(connection, _OPEN_AT_ONCE, _SUBSCRIPTION_EVERY)
-        stripes = {each.id: await self._at_stripe(str(each.stripe_id)) for each in ours}
+        stripes = {each.id: await _at_stripe(self._stripe.subscriptions.retrieve(str(each.stripe_id))) for each in ours}
         async with self._database.transaction("compare subscriptions") as connection:
             await subscriptions.set_checked(connection, list(stripes))
-            on_the_way = await events.unfinished(connection, [str(each.stripe_id) for each in ours])
+            on_the_way = await events.unfinished(connection, SOURCE, [str(each.stripe_id) for each in ours])
             quiet = [each for each in ours if each.stripe_id not in on_the_way]
             return await _mend_subscriptions(connection, quiet, stripes)
 
-    async def _at_stripe(self, stripe_id: str) -> dict[str, Any] | None:
-        try:
-            return (await self._stripe.subscriptions.retrieve(stripe_id)).to_dict()
-        except stripe.InvalidRequestError:
-            return None
+
+async def _at_stripe(asked: "Awaitable[stripe.StripeObject]") -> dict[str, Any] | None:
+    """What Stripe has; None for what it does not know: one such thing must not keep the others from being looked at."""
+    try:
+        return (await asked).to_dict()
+    except stripe.InvalidRequestError:
+        return None
 
 
 async def _take_in(connection: Connection, event: stripe.Event) -> Difference:

@@ -89,6 +89,20 @@ async def test_a_payment_that_stripe_lists_no_event_of_is_compared_by_itself(sho
     assert await drift(shop) == [{"kind": "state_differs", "repaired": True}]
 
 
+async def test_a_payment_that_stripe_never_heard_of_holds_up_no_other(shop: Shop) -> None:
+    """It is the one looked at first, each time; it is written down, and the one behind it is mended."""
+    await shop.create_intent(await shop.order())
+    await shop.execute("UPDATE payments SET payment_intent_id = 'pi_unknown', created_at = now() - interval '50 days'")
+    await paid_in_silence(shop)
+    await shop.execute("INSERT INTO reconciliation (watermark) VALUES (now() + interval '3 hours')")
+    await shop.execute("UPDATE payments SET created_at = created_at - interval '40 days'")
+    await reconcile(shop, ahead=4 * 3600.0)
+    assert await shop.of_orders("SELECT count(*) FROM orders WHERE status = 'paid'") == 1
+    assert await shop.rows("SELECT subject, stripes, repaired FROM drift WHERE stripes = 'unknown'") == [
+        {"subject": "pi_unknown", "stripes": "unknown", "repaired": False}
+    ]
+
+
 async def test_an_amount_that_differs_is_shown_and_left_alone(shop: Shop) -> None:
     """Which side is right is for a person to say."""
     intent = (await shop.create_intent(await shop.order())).payment_intent_id
