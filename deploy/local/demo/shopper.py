@@ -82,7 +82,7 @@ class Shopper:
         )
 
     async def checkout_until_answered(self, key: str) -> Json:
-        """What a good client does: the same key again while the answer is 409 in progress, 503 or 504, or none."""
+        """What a good client does: the same key again while the answer is 409 in progress, 429, 503 or 504, or none."""
 
         async def attempt() -> Json | None:
             try:
@@ -92,7 +92,7 @@ class Shopper:
             body: Json = answer.json()
             if answer.status_code == 201:
                 return body
-            if answer.status_code in {502, 503, 504} or body.get("code") == "idempotency_in_progress":
+            if answer.status_code in {429, 502, 503, 504} or body.get("code") == "idempotency_in_progress":
                 return None
             raise RuntimeError(f"checkout answered {answer.status_code}: {body}")
 

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from reliability import jobs
 from reliability.errors import Unavailable
-from reliability.postgres import Database
 from sandbox.mailbox.faults import Fault
 from services.notifications.mail import repository
 from services.notifications.mail.domain import EmailState, Outcome, Verdict
@@ -129,7 +129,7 @@ async def test_a_parked_job_fails_a_mail_that_never_left(office: Office, monkeyp
     def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("services.notifications.mail.repository.begin", broken)
+    monkeypatch.setattr("services.notifications.mail.repository.begin_fresh", broken)
     await office.work()
     email = await office.email()
     assert (email["state"], email["attempts"]) == ("failed", 0)
@@ -139,16 +139,16 @@ async def test_a_parked_job_fails_a_mail_that_never_left(office: Office, monkeyp
 async def test_a_database_away_for_a_moment_forgets_no_answer(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server took the mail, and just then the database is away: the answer is written down when it is back."""
     failures = 2
-    inner = Database.transaction
+    inner = repository.sent
 
-    def flaky(database: Database, name: str = "transaction") -> object:
+    async def flaky(*arguments: Any) -> bool:
         nonlocal failures
-        if name == "record attempt" and failures:
+        if failures:
             failures -= 1
             raise Unavailable("away", retry_after=0.01)
-        return inner(database, name)
+        return await inner(*arguments)
 
-    monkeypatch.setattr(Database, "transaction", flaky)
+    monkeypatch.setattr(repository, "sent", flaky)
     await office.stub.SendEmail(confirmation())
     await office.work()
     assert failures == 0
