@@ -50,8 +50,7 @@ async def comparisons(stage: Stage) -> list[Comparison]:
             ],
             [Floor(BARE, 1 / 0.6)],
             times=800,
-            why="Two thirds of what the edge adds are a span, a histogram and a log line as OpenTelemetry's SDK and "
-            "structlog make them.",
+            why="Half of what the edge adds are a span and a log line as OpenTelemetry's SDK and structlog make them.",
         ),
         Comparison(
             "POST: guarded, without a server",
