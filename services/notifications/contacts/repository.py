@@ -13,7 +13,6 @@ __all__ = [
     "erase_arrived",
     "name_of",
     "on_its_way",
-    "opted_out",
     "record",
     "record_paid",
     "record_refund",
@@ -148,12 +147,6 @@ async def takes_mail(connection: Connection, address: str) -> bool:
         return False
     statement = "SELECT NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1) AND reason = 'bounced')"
     return bool(await connection.fetchval(statement, address))
-
-
-async def opted_out(connection: Connection, address: str) -> set[Topic]:
-    """What the address declined."""
-    rows = await connection.fetch("SELECT topic FROM opt_outs WHERE address = lower($1)", address)
-    return {Topic(row["topic"]) for row in rows}
 
 
 async def decline(connection: Connection, address: str, topic: Topic) -> None:

@@ -91,12 +91,12 @@ class MailService:
         """
         new = self._new(self._templates.find(request.template), request)
         async with self._database.connection() as connection:
-            email_id = await self._accept(connection, new)
+            email_id = await repository.accept(connection, new)
             return email_id or await _accepted_before(connection, new)
 
     async def accept_once(self, connection: Connection, request: MailRequest) -> None:
         """Accepts a mail in the caller's transaction; one with a key that is taken was accepted before."""
-        await self._accept(connection, self._new(self._templates.find(request.template), request))
+        await repository.accept(connection, self._new(self._templates.find(request.template), request))
 
     async def accept_rendered(self, connection: Connection, key: str, to: str, content: Rendered) -> str | None:
         """Accepts a mail somebody else wrote, a campaign's test say; None when the key is taken."""
@@ -111,7 +111,7 @@ class MailService:
             message_id=f"<{new_id()}@{self._domain}>",
             correlation_id=correlation_id(),
         )
-        return await self._accept(connection, new)
+        return await repository.accept(connection, new)
 
     async def bounced(self, connection: Connection, provider_id: str, reason: str) -> bool:
         """Takes "sent" back from a mail that came back; False when no mail of ours is called that (yet)."""
@@ -212,9 +212,6 @@ class MailService:
             unsubscribe=unsubscribe,
         )
 
-    async def _accept(self, connection: Connection, new: repository.NewEmail) -> str | None:
-        return await repository.accept(connection, new)
-
     async def _deliver(self, job: Job, email_id: str) -> None:
         attempt = await self._fresh(email_id) or await self._begun(job, email_id)
         if attempt is None:
@@ -313,7 +310,7 @@ class MailService:
                 "flow": stored.message.correlation_id,
             },
         )
-        await self._accept(connection, self._new(self._templates.find("mail_failed"), told))
+        await repository.accept(connection, self._new(self._templates.find("mail_failed"), told))
         await jobs.enqueue(
             connection,
             RAISE_INCIDENT,
