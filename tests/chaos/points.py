@@ -6,7 +6,7 @@ import pytest
 
 # Who dies, by the point, while the customer waits for the checkout's answer,
 CHECKOUT = {
-    "hold.not_committed": "catalog",
+    "hold.not_answered": "catalog",
     "checkout.claimed": "orders",
     "checkout.order_not_committed": "orders",
     "checkout.ordered": "orders",

@@ -4,20 +4,21 @@ One order of locks rules them all: first the row of the hold, then variants in S
 hold has no variant locked yet, so nobody can wait in a circle.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from reliability.postgres import Connection
 from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, Stock
 
 __all__ = [
-    "Claimed",
-    "claim",
+    "NEVER_OVERSOLD",
     "commit",
     "extend",
+    "hold",
     "hold_again",
     "lines",
     "lock_hold",
@@ -25,34 +26,37 @@ __all__ = [
     "put_back",
     "release",
     "release_expired",
-    "take",
+    "stock",
 ]
 
-# The upsert waits for whoever is making or ending the same hold, and then sees how that ended. The stock is
-# locked behind it in the same round trip; `available` is what it is once the lock is there.
-_CLAIM: Final = """
-WITH claimed AS (
+NEVER_OVERSOLD: Final = "never_oversold"
+"""The constraint that refuses what would be sold twice."""
+
+# All in one statement, which changes nothing when the name is used or stock is missing. Behind another hold of this
+# name it waits, and behind another one's stock; if that is gone then, `never_oversold` refuses all of it.
+_HOLD: Final = """
+WITH wanted AS MATERIALIZED (
+    SELECT v.id, line.quantity, v.on_hand - v.held >= line.quantity AS enough
+      FROM unnest($5::uuid[], $6::bigint[]) AS line (id, quantity) JOIN variants AS v USING (id)),
+claimed AS (
     INSERT INTO holds (order_id, attempt, state, expires_at, correlation_id)
-    VALUES ($1, $2, 'held', now() + $3, $4)
-        ON CONFLICT (order_id, attempt) DO UPDATE SET attempt = excluded.attempt
-    RETURNING old.attempt IS NULL AS fresh, new.state, new.expires_at),
+    SELECT $1, $2, 'held', now() + $3, $4
+     WHERE (SELECT count(*) FILTER (WHERE enough) FROM wanted) = cardinality($5)
+        ON CONFLICT (order_id, attempt) DO NOTHING
+    RETURNING expires_at),
 locked AS MATERIALIZED (
-    SELECT v.id, v.sku, v.on_hand - v.held AS available
-      FROM variants AS v, claimed
-     WHERE claimed.fresh AND v.id = ANY($5::uuid[])
+    SELECT v.id, wanted.quantity
+      FROM claimed, wanted JOIN variants AS v USING (id)
      ORDER BY v.sku
-       FOR NO KEY UPDATE OF v)
-SELECT fresh, state, expires_at, id, sku, available FROM claimed LEFT JOIN locked ON true
-"""
-_TAKE: Final = """
-WITH wanted AS (SELECT * FROM unnest($3::uuid[], $4::bigint[]) AS line (variant_id, quantity)),
+       FOR NO KEY UPDATE OF v),
 kept AS (
-    INSERT INTO hold_lines (order_id, attempt, variant_id, quantity)
-    SELECT $1, $2, variant_id, quantity FROM wanted)
-UPDATE variants SET held = held + quantity FROM wanted WHERE id = variant_id
+    INSERT INTO hold_lines (order_id, attempt, variant_id, quantity) SELECT $1, $2, id, quantity FROM locked),
+taken AS (UPDATE variants SET held = held + locked.quantity FROM locked WHERE variants.id = locked.id)
+SELECT expires_at FROM claimed
 """
 _LINES: Final = "SELECT variant_id, quantity FROM hold_lines WHERE order_id = $1 AND attempt = $2"
 _LOCK_HOLD: Final = "SELECT state, expires_at FROM holds WHERE order_id = $1 AND attempt = $2 FOR UPDATE"
+_STOCK: Final = "SELECT id, sku, on_hand - held AS available FROM variants WHERE id = ANY($1::uuid[])"
 _LOCK_STOCK: Final = """
 SELECT v.id, v.sku, v.on_hand - v.held AS available
   FROM variants AS v
@@ -123,29 +127,23 @@ SELECT $1, id, quantity, $3, $4 FROM locked
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A hold, whether this call made it, and then the locked stock of the variants asked for."""
+async def hold(
+    connection: Connection, key: HoldKey, lines: Sequence[Line], ttl: timedelta, correlation_id: str
+) -> datetime | None:
+    """Promises all lines; until when. None, with nothing changed, when the name is used or stock is missing.
 
-    hold: Hold
-    fresh: bool
-    stock: dict[UUID, Stock]
-
-
-async def claim(
-    connection: Connection, key: HoldKey, variant_ids: Sequence[UUID], ttl: timedelta, correlation_id: str
-) -> Claimed:
-    """Makes the hold if there is none under this name, and locks it either way."""
-    rows = await connection.fetch(_CLAIM, key.order_id, key.attempt, ttl, correlation_id, list(variant_ids))
-    first = rows[0]
-    stock = {row["id"]: Stock(row["id"], row["sku"], row["available"]) for row in rows if row["id"] is not None}
-    return Claimed(Hold(HoldState(first["state"]), first["expires_at"]), first["fresh"], stock)
-
-
-async def take(connection: Connection, key: HoldKey, lines: Sequence[Line]) -> None:
-    """Writes the lines of a fresh hold; their variants are locked."""
-    ids, quantities = [line.variant_id for line in lines], [line.quantity for line in lines]
-    await connection.execute(_TAKE, key.order_id, key.attempt, ids, quantities)
+    Raises asyncpg's `CheckViolationError` when somebody took that stock in the same moment.
+    """
+    until: datetime | None = await connection.fetchval(
+        _HOLD,
+        key.order_id,
+        key.attempt,
+        ttl,
+        correlation_id,
+        [line.variant_id for line in lines],
+        [line.quantity for line in lines],
+    )
+    return until
 
 
 async def lines(connection: Connection, key: HoldKey) -> list[Line]:
@@ -160,10 +158,14 @@ async def lock_hold(connection: Connection, key: HoldKey) -> Hold | None:
     return None if row is None else Hold(HoldState(row["state"]), row["expires_at"])
 
 
+async def stock(connection: Connection, variant_ids: Sequence[UUID]) -> dict[UUID, Stock]:
+    """What can be sold of the variants that exist."""
+    return _stock(await connection.fetch(_STOCK, variant_ids))
+
+
 async def lock_stock(connection: Connection, key: HoldKey) -> dict[UUID, Stock]:
     """Locks the variants of a locked hold."""
-    rows = await connection.fetch(_LOCK_STOCK, key.order_id, key.attempt)
-    return {row["id"]: Stock(row["id"], row["sku"], row["available"]) for row in rows}
+    return _stock(await connection.fetch(_LOCK_STOCK, key.order_id, key.attempt))
 
 
 async def hold_again(connection: Connection, key: HoldKey) -> None:
@@ -201,3 +203,7 @@ async def commit(connection: Connection, key: HoldKey, customer_id: UUID | None,
     """Takes the stock of a live hold out of the warehouse, and notes who bought it; False when there is none."""
     done = await connection.execute(_COMMIT, key.order_id, key.attempt, customer_id, correlation_id)
     return done != "INSERT 0 0"
+
+
+def _stock(rows: Iterable[asyncpg.Record]) -> dict[UUID, Stock]:
+    return {row["id"]: Stock(row["id"], row["sku"], row["available"]) for row in rows}

@@ -38,7 +38,7 @@ _BATCH: Final = 100
 
 
 class StockService:
-    """Each method is one transaction; a rolled back one leaves nothing, not even the hold's name."""
+    """What each method changes is one transaction; what is refused leaves nothing, not even the hold's name."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,18 +48,26 @@ class StockService:
 
         Raises `OutOfStock`, `UnknownVariant`, `HoldReleased`, or `HoldMismatch` when the name is taken.
         """
-        ids = [line.variant_id for line in lines]
-        async with self._database.transaction("hold stock") as connection:
-            claimed = await repository.claim(connection, key, ids, ttl, correlation_id())
-            if not claimed.fresh:
-                return await _same_hold(connection, key, claimed.hold, lines)
-            if places := unknown_variants(lines, claimed.stock):
+        while True:
+            try:
+                async with self._database.connection() as connection:
+                    until = await repository.hold(connection, key, lines, ttl, correlation_id())
+            except asyncpg.CheckViolationError as error:
+                if error.constraint_name != repository.NEVER_OVERSOLD:
+                    raise
+                until = None  # somebody took the stock while we waited for it
+            if until is not None:
+                crash_point("hold.not_answered")
+                return until
+            # Each time round, somebody gave stock back after we had found none.
+            async with self._database.transaction("look at hold") as connection:
+                if hold := await repository.lock_hold(connection, key):
+                    return await _same_hold(connection, key, hold, lines)
+                stock = await repository.stock(connection, [line.variant_id for line in lines])
+            if places := unknown_variants(lines, stock):
                 raise UnknownVariant(lines, places)
-            if short := shortages(lines, claimed.stock):
+            if short := shortages(lines, stock):
                 raise OutOfStock(short)
-            await repository.take(connection, key, lines)
-            crash_point("hold.not_committed")
-            return claimed.hold.expires_at
 
     async def extend(self, key: HoldKey, ttl: timedelta) -> datetime:
         """Moves the end of a live hold to `ttl` from now unless it is later already; the end.

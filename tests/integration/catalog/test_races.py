@@ -1,6 +1,7 @@
 """Races made to happen: whoever comes first, nothing is promised twice and nobody waits for ever."""
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -237,25 +238,21 @@ async def test_out_of_time_behind_a_lock_leaves_nothing(shop: Shop) -> None:
     await shop.stock.hold(key, [Line(variant, 1)], TTL)
 
 
-async def test_a_crash_between_two_statements_leaves_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut off after the hold's name was claimed, or after its lines were written: the next try starts from nothing."""
-    variant = await shop.variant(10)
-    take = repository.take
+async def test_stock_that_comes_back_while_we_look_why(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, and then the shelf is full again: it is not told that it is empty."""
+    variant = await shop.variant(1)
+    first, second = new_key(), new_key()
+    await shop.stock.hold(first, [Line(variant, 1)], TTL)
+    look = repository.stock
 
-    async def before(_connection: Connection, _key: HoldKey, _lines: Any) -> None:
-        raise ConnectionResetError
+    async def given_back(connection: Connection, variant_ids: Any) -> Any:
+        await asyncio.create_task(released(), context=contextvars.Context())
+        return await look(connection, variant_ids)
 
-    async def after(connection: Connection, key: HoldKey, lines: Any) -> None:
-        await take(connection, key, lines)
-        raise ConnectionResetError
+    async def released() -> None:
+        await shop.stock.release(first)
 
-    key = new_key()
-    for crash in (before, after):
-        monkeypatch.setattr(repository, "take", crash)
-        with pytest.raises(Exception, match="not available"):
-            await shop.stock.hold(key, [Line(variant, 4)], TTL)
-        assert await shop.state(key) is None
-        assert await shop.counts(variant) == (10, 0)
-    monkeypatch.setattr(repository, "take", take)
-    await shop.stock.hold(key, [Line(variant, 4)], TTL)
+    monkeypatch.setattr(repository, "stock", given_back)
+    await shop.stock.hold(second, [Line(variant, 1)], TTL)
+    assert (await shop.state(first), await shop.state(second)) == ("released", "held")
     await shop.assert_books_balance()

@@ -26,7 +26,7 @@ async def _trips(shop: Shop, lines: list[Line]) -> dict[str, int]:
     ):
         async with counting(shop.database) as statements:
             await call()
-        if len(statements.queries) > 1:
+        if any(query.startswith("BEGIN") for query in statements.queries):
             assert statements.queries[-1] == "COMMIT"
         trips[name] = len(statements.queries)
     return trips
@@ -37,12 +37,12 @@ async def test_hold_and_its_endings(shop: Shop) -> None:
     lines = [Line(await shop.variant(1000), 1) for _ in range(20)]
     await _trips(shop, lines)  # a new connection asks for its types first
     assert await _trips(shop, lines) == {
-        "hold": 4,
-        "hold again": 4,
+        "hold": 1,
+        "hold again": 5,
         "extend": 3,
         "commit": 1,
         "commit again": 4,
-        "hold another": 4,
+        "hold another": 1,
         "release": 4,
         "release again": 3,
         "commit a released one": 8,
