@@ -73,11 +73,12 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Cart:
-    """Items in the order they were added."""
+    """Items in the order they were added. `version` is another one after each change of them or of the coupon."""
 
     id: str
     items: tuple[CartItem, ...] = ()
     coupon: Coupon | None = None
+    version: str = ""
 
     @property
     def subtotal(self) -> int:

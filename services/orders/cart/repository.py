@@ -5,6 +5,8 @@ from typing import Any
 
 import asyncpg
 
+from reliability import idempotency
+from reliability.idempotency import Claim
 from reliability.postgres import Connection
 from services.orders.cart.domain import Cart, CartItem, CatalogEntry, Owner
 from services.orders.coupon import repository as coupons
@@ -17,6 +19,7 @@ __all__ = [
     "clear",
     "create",
     "find",
+    "find_unordered",
     "is_left",
     "lock",
     "merge",
@@ -27,11 +30,14 @@ __all__ = [
 ]
 
 _FIND = """
-SELECT c.id::text AS cart_id, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price, i.currency,
-       to_jsonb(k) AS coupon
+SELECT c.id::text AS cart_id, c.xmin::text AS version, i.id::text, i.variant_id::text, i.title, i.quantity,
+       i.unit_price, i.currency, to_jsonb(k) AS coupon
   FROM carts c LEFT JOIN cart_items i ON i.cart_id = c.id LEFT JOIN coupons k ON k.id = c.coupon_id
  WHERE {} AND c.state = 'open'
  ORDER BY i.id
+"""
+_UNORDERED = f"""
+NOT EXISTS (SELECT FROM orders o WHERE o.cart_id = c.id AND o.status <> 'cancelled') AND NOT {idempotency.used(2)}
 """
 _LOCK = "SELECT c.id::text FROM carts c WHERE {} AND c.state = 'open' FOR UPDATE"
 _CREATE = """
@@ -146,11 +152,22 @@ def _of(owner: Owner) -> tuple[str, str | None]:
 async def find(connection: Connection, owner: Owner) -> Cart | None:
     """The open cart of somebody, with its items."""
     condition, parameter = _of(owner)
-    rows = await connection.fetch(_FIND.format(condition), parameter)
+    return _cart(await connection.fetch(_FIND.format(condition), parameter))
+
+
+async def find_unordered(connection: Connection, owner: Owner, claim: Claim) -> Cart | None:
+    """The open cart of somebody, unless it has an order that is not cancelled, or the claim's key was used before."""
+    condition, parameter = _of(owner)
+    return _cart(
+        await connection.fetch(_FIND.format(f"{condition} AND {_UNORDERED}"), parameter, claim.scope, claim.key)
+    )
+
+
+def _cart(rows: "list[asyncpg.Record]") -> Cart | None:
     if not rows:
         return None
     items = tuple(_item(row) for row in rows if row["id"])
-    return Cart(rows[0]["cart_id"], items, coupons.coupon(rows[0]["coupon"]))
+    return Cart(rows[0]["cart_id"], items, coupons.coupon(rows[0]["coupon"]), rows[0]["version"])
 
 
 async def lock(connection: Connection, owner: Owner) -> Cart | None:
@@ -173,6 +190,7 @@ async def merge(connection: Connection, guest_cart_id: str, cart_id: str, most: 
 
 
 async def _touch(connection: Connection, cart_id: str) -> None:
+    """What changes a cart's lines changes its row, and so its version."""
     await connection.execute("UPDATE carts SET updated_at = now() WHERE id = $1", cart_id)
 
 
@@ -218,9 +236,9 @@ async def change_item(connection: Connection, cart_id: str, item_id: str, quanti
 
 async def remove_item(connection: Connection, cart_id: str, item_id: str) -> bool:
     """Takes a line out; False when the cart has no such line."""
-    return await connection.execute("DELETE FROM cart_items WHERE cart_id = $1 AND id = $2", cart_id, item_id) == (
-        "DELETE 1"
-    )
+    status = await connection.execute("DELETE FROM cart_items WHERE cart_id = $1 AND id = $2", cart_id, item_id)
+    await _touch(connection, cart_id)
+    return status == "DELETE 1"
 
 
 async def set_coupon(connection: Connection, cart_id: str, coupon_id: str | None) -> None:
@@ -231,6 +249,7 @@ async def set_coupon(connection: Connection, cart_id: str, coupon_id: str | None
 async def clear(connection: Connection, cart_id: str) -> None:
     """Takes every line out."""
     await connection.execute("DELETE FROM cart_items WHERE cart_id = $1", cart_id)
+    await _touch(connection, cart_id)
 
 
 async def show_prices(connection: Connection, cart_id: str, entries: list[CatalogEntry]) -> None:

@@ -1,15 +1,19 @@
 """From cart to order.
 
-    phase 1   claim the key, find the cart                                  (transaction)
+    phase 1   find the cart                                                 (statement)
               ask catalog for today's prices, and whoever knows for the tax
-    phase 2   write the order `pending`, with its coupon's use
-              and the job that ends it in time                              (transaction, recovery point `ordered`)
+    phase 2   claim the key, write the order `pending`
+              and the job that ends it in time                              (statement, recovery point `ordered`)
               hold the stock, create the payment intent                     (each named by the order: repeatable)
-    phase 3   store intent and answer                                       (transaction)
+    phase 3   store intent and answer                                       (statement)
 
-A process may die between any two of these: the same key, or another key on the same cart, goes on from the order.
+That is the usual way: a cart without a coupon, and nobody else at it. In all other cases the key is claimed in phase 1,
+and each phase is a transaction that looks what it finds. A process may die between any two of these: the same key, or
+another key on the same cart, goes on from the order.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -23,7 +27,7 @@ from reliability.ids import is_id
 from reliability.postgres import Connection, Database
 from services.orders.cart import repository as carts
 from services.orders.cart.cookie import Signer
-from services.orders.cart.domain import Cart, CatalogEntry, Owner, price_changes, shortages
+from services.orders.cart.domain import Cart, Owner, price_changes, shortages
 from services.orders.catalog import Catalog
 from services.orders.checkout.domain import Details, Price, cart_differences, price
 from services.orders.checkout.schemas import CheckoutView
@@ -38,7 +42,6 @@ from services.orders.tax.domain import Destination, TaxProvider
 
 __all__ = ["CheckoutService"]
 
-ORDERED = "ordered"
 # A little more than a request may take: a retry after a crash need not wait longer than that.
 _LEASE_SECONDS = 10.0
 
@@ -69,28 +72,58 @@ class CheckoutService:
 
         Raises `CartEmpty`, `OutOfStock`, `PriceChanged`, `CartChanged`, `CheckoutClosed`.
         """
+        view = await self._place_at_once(owner, details) or await self._place_in_steps(owner, details)
+        crash_point("checkout.not_answered")
+        return view
+
+    async def _place_at_once(self, owner: Owner, details: Details) -> CheckoutView | None:
+        """The usual way; None, with nothing done, when things are otherwise."""
+        claim = idempotency.fresh(owner.scope)
+        if claim is None or not owner.scope:
+            return None
+        async with self._database.connection() as connection:
+            cart = await carts.find_unordered(connection, owner, claim)
+        if cart is None or not cart.items or cart.coupon is not None:
+            return None
+        costs = await self._price(Claim(), cart, details)
+        placed = _new_order(owner, cart, details, costs)
+        crash_point("checkout.priced")
+        async with self._database.connection() as connection:
+            order = await orders.insert_at_once(
+                connection, placed, self._hold_ttl, cart.version, claim, lease_seconds=_LEASE_SECONDS
+            )
+        if order is None:
+            return None
+        crash_point("checkout.ordered")
+        async with self._released_on_failure(claim):
+            return await self._prepare(claim, order)
+
+    async def _place_in_steps(self, owner: Owner, details: Details) -> CheckoutView:
+        """Every other way."""
         claim, cart, order = await self._begin(owner, details)
         crash_point("checkout.claimed")
-        try:
+        async with self._released_on_failure(claim):
             if order is not None and order.ending and cart.items:
                 order = await self._ended(order)
             if order is None:
-                entries = await self._catalog.entries(cart.quantities())
-                order = await self._order(claim, owner, cart, details, await self._price(claim, cart, details, entries))
-                crash_point("checkout.ordered")
-            view = await self._prepare(claim, order)
+                order = await self._order(claim, owner, cart, details, await self._price(claim, cart, details))
+            return await self._prepare(claim, order)
+
+    @asynccontextmanager
+    async def _released_on_failure(self, claim: Claim) -> AsyncIterator[None]:
+        """A failed attempt does not keep the next one waiting for its lease to end."""
+        try:
+            yield
         except Exception:
             async with self._database.transaction("release key") as connection:
                 await claim.release(connection)
             raise
-        crash_point("checkout.not_answered")
-        return view
 
     async def _begin(self, owner: Owner, details: Details) -> tuple[Claim, Cart, Order | None]:
         """Phase 1. The order is there already when an earlier attempt, or another key, came further."""
         async with self._database.transaction("claim checkout") as connection:
             claim = await idempotency.claim(connection, owner.scope or "nobody", lease_seconds=_LEASE_SECONDS)
-            if claim.recovery_point == ORDERED:
+            if claim.recovery_point == orders.ORDERED:
                 order = await orders.find(connection, claim.data["order_id"])
                 if order is not None:
                     return claim, Cart(order.cart_id), order
@@ -121,8 +154,9 @@ class CheckoutService:
             )
         return order
 
-    async def _price(self, claim: Claim, cart: Cart, details: Details, entries: dict[str, CatalogEntry]) -> Price:
+    async def _price(self, claim: Claim, cart: Cart, details: Details) -> Price:
         """What the order costs. Raises `OutOfStock`, `PriceChanged`, `CartChanged`, `UnknownRegion`, `NotShippable`."""
+        entries = await self._catalog.entries(cart.quantities())
         now = datetime.now(UTC)
         if missing := shortages(cart, entries):
             await self._refuse(claim, OutOfStock(changes=missing))
@@ -148,7 +182,7 @@ class CheckoutService:
             if order is None:
                 order = await orders.insert(connection, _new_order(owner, now, details, costs), self._hold_ttl)
                 await self._redeem(connection, owner, now, details, order.id)
-            await claim.advance(connection, ORDERED, order_id=order.id)
+            await claim.advance(connection, orders.ORDERED, order_id=order.id)
             crash_point("checkout.order_not_committed")
             return order
 
@@ -225,8 +259,9 @@ class CheckoutService:
 
     async def _refuse(self, claim: Claim, problem: Problem) -> NoReturn:
         """Nothing was done under this key, so that it may be used again when the customer has looked."""
-        async with self._database.transaction("refuse checkout") as connection:
-            await claim.forget(connection)
+        if claim.key:
+            async with self._database.transaction("refuse checkout") as connection:
+                await claim.forget(connection)
         raise problem
 
     async def show(self, order_id: str, token: str) -> CheckoutView:

@@ -16,6 +16,7 @@ from services.orders.audience.jobs import PAID
 from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
 
 __all__ = [
+    "ORDERED",
     "NewPayment",
     "Summary",
     "begin_ending",
@@ -25,6 +26,7 @@ __all__ = [
     "fulfil",
     "get",
     "insert",
+    "insert_at_once",
     "live_of_cart",
     "note",
     "noted",
@@ -41,6 +43,9 @@ __all__ = [
     "take_payment",
 ]
 
+ORDERED = "ordered"
+"""The recovery point of a checkout whose order is written."""
+_ONE_LIVE_PER_CART = "orders_one_live_per_cart"
 _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
@@ -50,11 +55,13 @@ SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.ship
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
 """
-_INSERT = f"""
-WITH placed AS (
-    INSERT INTO orders (cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount, shipping,
-                        tax, total, hold_expires_at, correlation_id, customer_id, coupon_code, shipping_tax)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14, $15, $16)
+# `cart` has a row when the order may be written, with the id it is to have.
+_PLACE = f"""
+placed AS (
+    INSERT INTO orders (id, cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount,
+                        shipping, tax, total, hold_expires_at, correlation_id, customer_id, coupon_code, shipping_tax)
+    SELECT order_id, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now() + $12 * interval '1 second', $13, $14, $15, $16
+      FROM cart
     RETURNING id, number, created_at, hold_expires_at),
 line AS (
     INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total, category,
@@ -80,6 +87,15 @@ job AS ({
     )
 })
 SELECT id::text, number, created_at, hold_expires_at FROM placed
+"""
+_INSERT = f"WITH cart AS (SELECT uuidv7() AS order_id), {_PLACE}"
+# Another order of this cart makes `orders_one_live_per_cart` refuse all of it.
+_PLACE_AT_ONCE = f"""
+WITH seen AS MATERIALIZED (
+    SELECT uuidv7() AS order_id FROM carts WHERE id = $1 AND state = 'open' AND xmin::text = $27 FOR UPDATE),
+claimed AS ({idempotency.claiming(28, "seen", ORDERED, "jsonb_build_object('order_id', order_id)")}),
+cart AS (SELECT order_id FROM seen WHERE EXISTS (SELECT FROM claimed)),
+{_PLACE}
 """
 # One statement each, for the way an order usually goes: they change nothing when it is not as they expect.
 _PREPARED = f"""
@@ -233,9 +249,41 @@ async def insert(connection: Connection, order: Order, ttl_seconds: int) -> Orde
 
     What the database gives it (`id`, `number` and two instants) is in the answer.
     """
-    lines = tuple(sorted(order.lines, key=lambda line: (line.title, line.variant_id)))  # as it is read again
-    row = await connection.fetchrow(
-        _INSERT,
+    order = _sorted(order)
+    row = await connection.fetchrow(_INSERT, *_placed(order, ttl_seconds))
+    assert row is not None  # inserted, or an error
+    return replace(order, **row)
+
+
+async def insert_at_once(
+    connection: Connection, order: Order, ttl_seconds: int, version: str, claim: Claim, lease_seconds: float
+) -> Order | None:
+    """Places a new order as `insert` does and claims its key, in one statement.
+
+    None, with nothing changed, when the cart is not in this `version` any more, has an order, or the key was used.
+    """
+    order = _sorted(order)
+    values = (*_placed(order, ttl_seconds), version, *claim.claimed(lease_seconds=lease_seconds))
+    try:
+        row = await connection.fetchrow(_PLACE_AT_ONCE, *values)
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != _ONE_LIVE_PER_CART:
+            raise
+        return None
+    if row is None:
+        return None
+    claim.recovery_point, claim.data = ORDERED, {"order_id": row["id"]}
+    return replace(order, **row)
+
+
+def _sorted(order: Order) -> Order:
+    """With its lines as they are read again."""
+    return replace(order, lines=tuple(sorted(order.lines, key=lambda line: (line.title, line.variant_id))))
+
+
+def _placed(order: Order, ttl_seconds: int) -> tuple[object, ...]:
+    lines = order.lines
+    return (
         order.cart_id,
         order.email,
         order.shipping_address,
@@ -263,8 +311,6 @@ async def insert(connection: Connection, order: Order, ttl_seconds: int) -> Orde
         [line.product_id for line in lines],
         carrier(),
     )
-    assert row is not None  # inserted, or an error
-    return replace(order, lines=lines, **row)
 
 
 async def prepare_payment(connection: Connection, order: Order, claim: Claim, status: int, answer: object) -> bool:

@@ -36,10 +36,13 @@ __all__ = [
     "Key",
     "Replay",
     "claim",
+    "claiming",
     "current",
+    "fresh",
     "parse",
     "purge",
     "storing",
+    "used",
 ]
 
 STARTED: Final = "started"
@@ -161,6 +164,13 @@ class Claim:
         if self.key:
             await self._fenced(connection, _STORE, *self.stored(status, body, headers)[3:])
 
+    def claimed(
+        self, *, lease_seconds: float = 30.0, retention_hours: float = RETENTION_HOURS
+    ) -> tuple[str, str, str, str, float, float]:
+        """The parameters of `claiming`: scope, key, fingerprint, lease, and how long lease and key are kept."""
+        key = current.get()
+        return self.scope, self.key, key.fingerprint if key else "", self.lease, lease_seconds, retention_hours
+
     def stored(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> tuple[Any, ...]:
         """The parameters of `storing`: scope, key, lease, status, headers, body."""
         kept = dict(headers or {})
@@ -181,6 +191,37 @@ class Claim:
     async def _fenced(self, connection: "Connection", statement: str, *values: object) -> None:
         if await connection.execute(statement, self.scope, self.key, self.lease, *values) != "UPDATE 1":
             raise LeaseLost
+
+
+def fresh(client: str) -> Claim | None:
+    """The claim of the running request's key for `client` if nobody has used it, which `claiming` is to find out.
+
+    None without a key.
+    """
+    key = current.get()
+    return Claim(f"{client}|{key.route}", key.value, str(uuid.uuid4())) if key else None
+
+
+def used(first: int) -> str:
+    """SQL: whether somebody has used the key. The parameters from `$first` on are a claim's `scope` and `key`."""
+    return f"EXISTS (SELECT FROM idempotency_keys WHERE scope = ${first} AND key = ${first + 1})"
+
+
+def claiming(first: int, source: str, recovery_point: str, data: str) -> str:
+    """What `claim` and `Claim.advance` do for a key nobody has used, for a WITH of somebody else's statement.
+
+    It returns a row when there is one in `source` and the key was free; without, the statement must change nothing,
+    and `claim` tells what became of the key. The parameters from `$first` on are `Claim.claimed`; `data` is SQL.
+    """
+    scope, key, fingerprint, lease, lease_seconds, retention_hours = (f"${first + place}" for place in range(6))
+    return f"""
+    INSERT INTO idempotency_keys (scope, key, fingerprint, lease, lease_until, expires_at, recovery_point, data)
+    SELECT {scope}, {key}, {fingerprint}, {lease}, now() + {lease_seconds} * interval '1 second',
+           now() + {retention_hours}::float8 * interval '1 hour', '{recovery_point}', {data}
+      FROM {source}
+        ON CONFLICT (scope, key) DO NOTHING
+    RETURNING key
+    """
 
 
 def storing(first: int, condition: str) -> str:
@@ -215,23 +256,24 @@ async def claim(
     Raises `Replay` with the stored answer, `IdempotencyKeyReused` (422) for another body,
     `IdempotencyInProgress` (409) while another attempt holds the lease.
     """
-    key = current.get()
-    if key is None:
+    new = fresh(client)
+    if new is None:
         return Claim()
-    scope, lease = f"{client}|{key.route}", str(uuid.uuid4())
-    row = await connection.fetchrow(_CLAIM, scope, key.value, key.fingerprint, lease, lease_seconds, retention_hours)
+    parameters = new.claimed(lease_seconds=lease_seconds, retention_hours=retention_hours)
+    scope, key, fingerprint, lease, *_ = parameters
+    row = await connection.fetchrow(_CLAIM, *parameters)
     if row is None:
-        row = await connection.fetchrow(_LOOK, scope, key.value)
+        row = await connection.fetchrow(_LOOK, scope, key)
         if row is None:  # purged between the two statements
             return await claim(connection, client, lease_seconds=lease_seconds, retention_hours=retention_hours)
-        if row["fingerprint"] != key.fingerprint:
+        if row["fingerprint"] != fingerprint:
             raise IdempotencyKeyReused
         if row["status"] is not None:
             raise Replay(row["status"], row["headers"], row["body"])
         if row["leased"]:
             raise IdempotencyInProgress(retry_after=max(1.0, min(5.0, row["lease_left"])))
-        await connection.execute(_TAKE_OVER, scope, key.value, lease, lease_seconds)
-    return Claim(scope, key.value, lease, row["recovery_point"], row["data"])
+        await connection.execute(_TAKE_OVER, scope, key, lease, lease_seconds)
+    return Claim(scope, key, lease, row["recovery_point"], row["data"])
 
 
 async def purge(connection: "Connection") -> int:
