@@ -7,8 +7,7 @@ import pytest
 # Who dies, by the point, while the customer waits for the checkout's answer,
 CHECKOUT = {
     "hold.not_answered": "catalog",
-    "checkout.claimed": "orders",
-    "checkout.order_not_committed": "orders",
+    "checkout.priced": "orders",
     "checkout.ordered": "orders",
     "checkout.held": "orders",
     "checkout.intent_created": "orders",
@@ -17,6 +16,11 @@ CHECKOUT = {
     "intent.not_created": "payments-webhooks",
     "intent.not_stored": "payments-webhooks",
     "intent.not_answered": "payments-webhooks",
+}
+# with a coupon in the cart, whose use is counted with the order,
+CHECKOUT_WITH_COUPON = {
+    "checkout.claimed": "orders",
+    "checkout.order_not_committed": "orders",
 }
 # after the payment,
 PAYMENT = {
@@ -100,6 +104,7 @@ ACCOUNT = {
 BATCH = {"campaign.not_shipped", "campaign.not_noted"}
 DIES = (
     CHECKOUT
+    | CHECKOUT_WITH_COUPON
     | PAYMENT
     | REFUND
     | CANCEL
