@@ -225,3 +225,64 @@ async def test_a_key_past_retention_is_new_for_whatever_is_asked(database: Datab
         assert again.recovery_point == idempotency.STARTED
         await again.release(connection)
         assert await purge(connection) == 1
+
+
+# A statement of somebody who writes an order together with its key: the order is there when the key was free.
+ORDER_AT_ONCE = f"""
+WITH shop AS (SELECT 'o-1' AS id WHERE $7),
+claimed AS ({idempotency.claiming(1, "shop", "ordered", "jsonb_build_object('order', id)")})
+SELECT id FROM shop WHERE EXISTS (SELECT FROM claimed)
+"""
+
+
+async def _at_once(database: Database, held: Claim, *, open_: bool = True, **kept: float) -> Any:
+    async with database.connection() as connection:
+        return await connection.fetchval(ORDER_AT_ONCE, *held.claimed(**kept), open_)
+
+
+def _fresh() -> Claim:
+    held = idempotency.fresh("customer")
+    assert held is not None
+    return held
+
+
+async def _used(database: Database, held: Claim) -> Any:
+    async with database.connection() as connection:
+        return await connection.fetchval(f"SELECT {idempotency.used(1)}", held.scope, held.key)
+
+
+async def test_a_key_claimed_by_the_statement_it_is_for(database: Database) -> None:
+    """It is taken, at its recovery point, as `claim` and `advance` would have left it; a second one gets nothing."""
+    assert idempotency.fresh("customer") is None  # a request without a key
+    token = idempotency.current.set(Key("/orders", new_id(), "of the body"))
+    try:
+        first, second = _fresh(), _fresh()
+        assert not await _used(database, first)
+        assert await _at_once(database, first, open_=False) is None
+        assert not await _used(database, first)
+        assert await _at_once(database, first) == "o-1"
+        assert await _used(database, second)
+        assert await _at_once(database, second) is None
+        async with database.transaction() as connection:
+            with pytest.raises(IdempotencyInProgress):
+                await claim(connection, "customer")
+            await first.release(connection)
+        async with database.transaction() as connection:
+            resumed = await claim(connection, "customer")
+            assert (resumed.recovery_point, resumed.data) == ("ordered", {"order": "o-1"})
+            await resumed.store(connection, 201, {"order": "o-1"})
+        async with database.transaction() as connection:
+            with pytest.raises(Replay):
+                await claim(connection, "customer")
+    finally:
+        idempotency.current.reset(token)
+
+
+async def test_a_key_claimed_at_once_by_many(database: Database) -> None:
+    """One of them."""
+    token = idempotency.current.set(Key("/orders", new_id(), "of the body"))
+    try:
+        made = await asyncio.gather(*(_at_once(database, _fresh(), lease_seconds=5.0) for _ in range(6)))
+        assert sorted(map(str, made)) == ["None"] * 5 + ["o-1"]
+    finally:
+        idempotency.current.reset(token)
