@@ -99,9 +99,15 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "total": _money(request.total),
             "product_ids": list(request.product_ids),
             "paid_at": _instant(request, "paid_at"),
+            "confirmation": _json(request.confirmation_json) if request.confirmation_json else None,
         }
-        await self._contacts.record_paid(checked(OrderPaid, fields))
-        return pb.RecordOrderPaidResponse()
+        paid = checked(OrderPaid, fields)
+        if paid.confirmation is None:
+            await self._contacts.record_paid(paid)
+            return pb.RecordOrderPaidResponse()
+        email_id = await self._mail.confirm_order(paid, paid.confirmation)
+        crash_point("mail.not_answered")
+        return pb.RecordOrderPaidResponse(email_id=email_id)
 
     async def RecordOrderRefunded(
         self, request: pb.RecordOrderRefundedRequest, context: Context

@@ -3,6 +3,7 @@
 from reliability.jobs import Worker
 from services.orders.order.cancellation import CancellationService
 from services.orders.order.fulfilment import FulfilmentService
+from services.orders.order.repository import SETTLE
 from services.orders.order.service import OrderService
 from services.orders.refund.service import RefundService
 
@@ -17,8 +18,9 @@ def register(
     fulfilment: FulfilmentService,
 ) -> None:
     """Makes the handlers known."""
-    worker.handle("commit_stock", service.commit_stock)
-    worker.handle("send_confirmation", service.send_confirmation)
+    # The last three were steps of their own once. They are handled as long as a database may hold one of them.
+    for kind in (SETTLE, "commit_stock", "send_confirmation", "tell_order_paid"):
+        worker.handle(kind, service.settle)
     worker.handle("refund_payment", refunds.refund_payment)
     worker.handle("send_refund", refunds.send)
     worker.handle("send_refund_notice", refunds.send_notice)
