@@ -33,8 +33,8 @@ class Notifications:
         )
         await rpc.invoke(self._stub.SendEmail, request, step="notifications.SendEmail")
 
-    async def record_paid(self, order: Order, confirmation: Mapping[str, Any]) -> None:
-        """Tells of an order that was paid and hands its confirmation over, both once per order.
+    async def record_paid(self, order: Order, confirmation: Mapping[str, Any] | None = None) -> None:
+        """Tells of an order that was paid and hands its confirmation over, if there is one; both once per order.
 
         Raises `Unavailable` also when notifications is still a version that would forget the mail.
         """
@@ -45,11 +45,11 @@ class Notifications:
             email=order.email,
             total=Money(amount=order.total, currency=order.currency),
             product_ids=sorted({line.product_id for line in order.lines if line.product_id}),
-            confirmation_json=orjson.dumps(confirmation).decode(),
+            confirmation_json=orjson.dumps(confirmation).decode() if confirmation else "",
         )
         request.paid_at.FromDatetime(order.paid_at)
         answer = await rpc.invoke(self._stub.RecordOrderPaid, request, step="notifications.RecordOrderPaid")
-        if not answer.email_id:
+        if confirmation and not answer.email_id:
             raise Unavailable("Notifications does not send confirmations yet.")
 
     async def record_refunded(self, refunded: Refunded) -> None:

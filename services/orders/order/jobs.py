@@ -18,9 +18,11 @@ def register(
     fulfilment: FulfilmentService,
 ) -> None:
     """Makes the handlers known."""
-    # The last three were steps of their own once. They are handled as long as a database may hold one of them.
-    for kind in (SETTLE, "commit_stock", "send_confirmation", "tell_order_paid"):
-        worker.handle(kind, service.settle)
+    worker.handle(SETTLE, service.settle)
+    # What the version before did in three jobs; a database may still hold some of them.
+    worker.handle("commit_stock", service.settle)
+    worker.handle("send_confirmation", service.settle)
+    worker.handle("tell_order_paid", service.tell_paid)
     worker.handle("refund_payment", refunds.refund_payment)
     worker.handle("send_refund", refunds.send)
     worker.handle("send_refund_notice", refunds.send_notice)

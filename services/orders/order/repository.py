@@ -132,15 +132,13 @@ job AS ({
 })
 SELECT correlation_id FROM paid
 """
-# Its line in the timeline is written once, also when jobs of an older version tell of the same order.
 _SETTLED = f"""
 WITH done AS ({jobs.completing("$2", "$3")}),
 stocked AS (
     UPDATE orders SET stock = 'committed' WHERE id = $1 AND stock = 'held' AND EXISTS (SELECT FROM done)),
 noted AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
-    SELECT $1::uuid, $4, $5, $6, 'orders' FROM done
-     WHERE NOT EXISTS (SELECT FROM order_events WHERE order_id = $1 AND reason = $5))
+    SELECT $1::uuid, $4, $5, $6, 'orders' FROM done)
 SELECT count(*) FROM done
 """
 _NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id, actor) VALUES ($1, $2, $3, $4, $5)"

@@ -128,6 +128,10 @@ class OrderService:
                 crash_point("stock.noted")
             raise
 
+    async def tell_paid(self, job: Job) -> None:
+        """Tells of a purchase whose stock and mail are another job's: in the version before they were."""
+        await self._notifications.record_paid(await self._get(job.payload["order_id"]))
+
     async def _stock_lost(self, order: Order, job: Job) -> None:
         async with self._database.transaction("stock lost") as connection:
             await repository.find(connection, order.id, lock=True)
