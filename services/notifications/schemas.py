@@ -116,7 +116,7 @@ class Amount(_Request):
 
 
 class OrderPaid(_Request):
-    """`RecordOrderPaid`."""
+    """`RecordOrderPaid`, its confirmation not yet compared with the template."""
 
     order_id: UUID
     customer_id: UUID | None = None
@@ -124,6 +124,7 @@ class OrderPaid(_Request):
     total: Amount
     product_ids: list[Line] = Field(max_length=500)
     paid_at: datetime
+    confirmation: dict[str, Any] | None = None
 
 
 class OrderRefund(_Request):

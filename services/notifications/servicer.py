@@ -53,7 +53,7 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "idempotency_key": request.idempotency_key,
             "to": request.to,
             "template": request.template,
-            "data": _json(request.data_json),
+            "data": _json(request, "data_json"),
             "calendar_ics": request.calendar_ics,
         }
         email_id = await self._mail.send_email(checked(MailRequest, fields))
@@ -99,9 +99,15 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             "total": _money(request.total),
             "product_ids": list(request.product_ids),
             "paid_at": _instant(request, "paid_at"),
+            "confirmation": _json(request, "confirmation_json") if request.confirmation_json else None,
         }
-        await self._contacts.record_paid(checked(OrderPaid, fields))
-        return pb.RecordOrderPaidResponse()
+        paid = checked(OrderPaid, fields)
+        if paid.confirmation is None:
+            await self._contacts.record_paid(paid)
+            return pb.RecordOrderPaidResponse()
+        email_id = await self._mail.confirm_order(paid, paid.confirmation)
+        crash_point("mail.not_answered")
+        return pb.RecordOrderPaidResponse(email_id=email_id)
 
     async def RecordOrderRefunded(
         self, request: pb.RecordOrderRefundedRequest, context: Context
@@ -241,11 +247,11 @@ def _started(started: Started) -> pb.SendCampaignResponse:
     return pb.SendCampaignResponse(campaign_id=started.id, status=started.status, recipients=started.recipients)
 
 
-def _json(text: str) -> Any:
+def _json(request: Any, field: str) -> Any:
     try:
-        return orjson.loads(text)
+        return orjson.loads(getattr(request, field))
     except orjson.JSONDecodeError as error:
-        raise ValidationFailed([FieldError("/data_json", f"is not well-formed JSON: {error.msg}")]) from None
+        raise ValidationFailed([FieldError(f"/{field}", f"is not well-formed JSON: {error.msg}")]) from None
 
 
 def _instant(request: Any, field: str) -> Any:

@@ -31,15 +31,16 @@ PAYMENT = {
     "payment.not_committed": "orders",
     "payment.not_answered": "orders",
     "stock.not_noted": "orders",
-    "stock.noted": "orders",
     "confirmation.not_noted": "orders",
     "mail.not_answered": "notifications",
     "mail.not_sent": "notifications",
     "mail.not_noted": "notifications",
-    "audience.paid_not_noted": "orders",
 }
+# while who is to tell the customer is away,
+UNTOLD = "stock.noted"
 # and after a payment for stock that is gone.
 REFUND = {
+    "stock.lost": "orders",
     "refund.asked_not_answered": "payments-webhooks",
     "refund.asked_not_noted": "orders",
     "refund.not_stored": "payments-webhooks",
@@ -113,7 +114,7 @@ DIES = (
     | SUBSCRIBING
     | STAFF_REFUND
     | FULFILMENT
-    | {EXPIRY: "orders", FAILED_REFUND: "payments-webhooks", UNUSABLE: "orders"}
+    | {UNTOLD: "orders", EXPIRY: "orders", FAILED_REFUND: "payments-webhooks", UNUSABLE: "orders"}
 )
 # Tried in every run: money asked for and not noted, an effect whose job is not settled, a mail nobody noted.
 ALWAYS = {"checkout.intent_created", "intent.not_stored", "webhook.reported", "mail.not_noted"}

@@ -4,7 +4,7 @@ import pytest
 
 from deploy.local.demo.shopper import Shopper
 from tests.chaos.mortal import Mortal, assert_bought, mortal, order, points, shopper, system
-from tests.chaos.points import DIES, PAYMENT, some
+from tests.chaos.points import DIES, PAYMENT, UNTOLD, some
 
 __all__ = ["mortal", "points", "shopper", "system"]
 
@@ -17,6 +17,21 @@ async def test_a_payment_survives_death_at(mortal: Mortal, shopper: Shopper, poi
         (await shopper.pay(purchase.checkout)).raise_for_status()
     # Plain SMTP cannot tell whether it took a mail: one attempt more, under the same Message-ID.
     await assert_bought(mortal, purchase, mails=2 if point == "mail.not_noted" else 1)
+
+
+@pytest.mark.long
+async def test_a_payment_that_nobody_can_be_told_of_survives_death(mortal: Mortal, shopper: Shopper) -> None:
+    """Notifications does not answer: the stock is noted as taken, and the customer is told when it does."""
+    purchase = await order(mortal, shopper)
+    async with (
+        mortal.dying(DIES[UNTOLD], UNTOLD),
+        mortal.database("notifications") as notifications,
+        notifications.transaction(),
+    ):
+        await notifications.execute("LOCK TABLE purchases")
+        (await shopper.pay(purchase.checkout)).raise_for_status()
+        await mortal.points.fired(UNTOLD)
+    await assert_bought(mortal, purchase, mails=1)
 
 
 @pytest.mark.long

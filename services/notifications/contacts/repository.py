@@ -1,5 +1,7 @@
 """Every statement on the copy of customers, what they bought, and what they want to hear of."""
 
+from typing import Any
+
 from reliability.postgres import Connection
 from services.notifications.mail.domain import Topic
 from services.notifications.schemas import CustomerChange, CustomerErasure, OrderPaid, OrderRefund
@@ -16,6 +18,8 @@ __all__ = [
     "record",
     "record_paid",
     "record_refund",
+    "remembered",
+    "remembering",
     "suppress",
     "takes_mail",
 ]
@@ -57,14 +61,6 @@ INSERT INTO suppressions AS known (address, reason) VALUES (lower($1), $2)
 _UNSUPPRESS = """
 UPDATE contacts SET suppressed = false
  WHERE lower(email) = lower($1) AND suppressed AND NOT EXISTS (SELECT FROM suppressions WHERE address = lower($1))
-"""
-_PAID = """
-INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at)
-SELECT $1, $2::text, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM erased_customers WHERE id::text = $2)
-    ON CONFLICT (order_id) DO UPDATE
-       SET buyer = excluded.buyer, total = excluded.total, currency = excluded.currency,
-           product_ids = excluded.product_ids, paid_at = excluded.paid_at
-     WHERE known.buyer IS NULL
 """
 _REFUNDED = """
 INSERT INTO purchases AS known (order_id, refunded, refunds_known) VALUES ($1, $2, $3)
@@ -123,12 +119,32 @@ async def on_its_way(connection: Connection, erasure: CustomerErasure) -> bool:
     return bool(await connection.fetchval(_ON_ITS_WAY, erasure.customer_id, erasure.email))
 
 
+def remembering(first: int = 1) -> str:
+    """The INSERT of an order, once, for a WITH of somebody else's statement.
+
+    Its six parameters, which `remembered` gives, begin at `$first`.
+    """
+    order, buyer, total, currency, products, paid_at = (f"${number}" for number in range(first, first + 6))
+    return f"""
+    INSERT INTO purchases AS known (order_id, buyer, total, currency, product_ids, paid_at)
+    SELECT {order}, {buyer}::text, {total}, {currency}, {products}, {paid_at}
+     WHERE NOT EXISTS (SELECT FROM erased_customers WHERE id::text = {buyer})
+        ON CONFLICT (order_id) DO UPDATE
+           SET buyer = excluded.buyer, total = excluded.total, currency = excluded.currency,
+               product_ids = excluded.product_ids, paid_at = excluded.paid_at
+         WHERE known.buyer IS NULL
+    """
+
+
+def remembered(paid: OrderPaid) -> tuple[Any, ...]:
+    """The parameters of `remembering`."""
+    buyer = str(paid.customer_id) if paid.customer_id else paid.email.lower()
+    return paid.order_id, buyer, paid.total.amount, paid.total.currency, paid.product_ids, paid.paid_at
+
+
 async def record_paid(connection: Connection, paid: OrderPaid) -> None:
     """Remembers an order, once."""
-    buyer = str(paid.customer_id) if paid.customer_id else paid.email.lower()
-    await connection.execute(
-        _PAID, paid.order_id, buyer, paid.total.amount, paid.total.currency, paid.product_ids, paid.paid_at
-    )
+    await connection.execute(remembering(), *remembered(paid))
 
 
 async def record_refund(connection: Connection, refund: OrderRefund) -> None:

@@ -52,10 +52,10 @@ class ContactService:
 
     async def record_paid(self, paid: OrderPaid) -> None:
         """Remembers who bought what."""
-        async with self._database.transaction("record order") as connection:
+        async with self._database.connection() as connection:
             await repository.record_paid(connection, paid)
 
     async def record_refund(self, refund: OrderRefund) -> None:
         """Remembers how much of an order went back."""
-        async with self._database.transaction("record refund") as connection:
+        async with self._database.connection() as connection:
             await repository.record_refund(connection, refund)

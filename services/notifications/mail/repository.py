@@ -10,7 +10,9 @@ from reliability import jobs
 from reliability.jobs import Job
 from reliability.postgres import Connection
 from reliability.telemetry import carrier
+from services.notifications.contacts.repository import remembered, remembering
 from services.notifications.mail.domain import Attempt, Category, EmailState, Message, Outcome, Rendered, Topic, Verdict
+from services.notifications.schemas import OrderPaid
 
 __all__ = [
     "SEND_EMAIL",
@@ -22,6 +24,7 @@ __all__ = [
     "begin_fresh",
     "bounced",
     "close",
+    "confirm",
     "count_failed",
     "discard",
     "find_by_key",
@@ -38,8 +41,8 @@ __all__ = [
 
 SEND_EMAIL: Final = "send_email"
 
-_ACCEPT = f"""
-WITH accepted AS (
+_ACCEPTING = f"""
+accepted AS (
 INSERT INTO emails (idempotency_key, fingerprint, category, "to", template, data, subject, html, text, message_id,
                     correlation_id, calendar, topic, unsubscribe)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -55,8 +58,9 @@ job AS ({
         trace="$15::jsonb",
     )
 })
-SELECT id FROM accepted
 """
+_ACCEPT = f"WITH {_ACCEPTING} SELECT id FROM accepted"
+_CONFIRM = f"WITH purchase AS ({remembering(16)}), {_ACCEPTING} SELECT id FROM accepted"
 _COLUMNS = """
 id, category, template, {0}state, {0}attempts, unreached, ambiguous, "to", subject, html, text, message_id,
 correlation_id, calendar, topic, unsubscribe, created_at, extract(epoch FROM now() - created_at)::float8 AS age
@@ -194,8 +198,20 @@ async def accept(connection: Connection, new: NewEmail) -> str | None:
 
     Waits for a transaction that is about to take it.
     """
-    found = await connection.fetchval(
-        _ACCEPT,
+    found = await connection.fetchval(_ACCEPT, *_accepted(new))
+    jobs.wake()
+    return None if found is None else str(found)
+
+
+async def confirm(connection: Connection, new: NewEmail, paid: OrderPaid) -> str | None:
+    """`accept` of an order's confirmation in one statement with what is remembered of the order."""
+    found = await connection.fetchval(_CONFIRM, *_accepted(new), *remembered(paid))
+    jobs.wake()
+    return None if found is None else str(found)
+
+
+def _accepted(new: NewEmail) -> tuple[Any, ...]:
+    return (
         new.idempotency_key,
         new.fingerprint,
         new.category,
@@ -212,8 +228,6 @@ async def accept(connection: Connection, new: NewEmail) -> str | None:
         new.unsubscribe,
         carrier(),
     )
-    jobs.wake()
-    return None if found is None else str(found)
 
 
 async def find_by_key(connection: Connection, idempotency_key: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Money, dates, times and durations in the words of a mail's locale and on the clock of its reader."""
 
+import functools
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -33,8 +34,14 @@ def _plain(text: str) -> str:
 
 def _money(value: Money, settings: Settings) -> str:
     """`$12.99`: the currency decides how many digits are minor units."""
-    amount = Decimal(value.amount).scaleb(-get_currency_precision(value.currency))
-    return format_currency(amount, value.currency, locale=_locale(settings))
+    return _written(value.amount, value.currency, _locale(settings))
+
+
+# A mail says most of its amounts twice, and a shop has few prices.
+@functools.lru_cache(maxsize=4096)
+def _written(minor_units: int, currency: str, locale: str) -> str:
+    amount = Decimal(minor_units).scaleb(-get_currency_precision(currency))
+    return format_currency(amount, currency, locale=locale)
 
 
 def _day(value: datetime, settings: Settings) -> str:

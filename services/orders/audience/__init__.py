@@ -1,1 +1,1 @@
-"""Telling notifications who bought what, so that campaigns can be addressed by it."""
+"""Telling notifications what became of a purchase, so that campaigns can be addressed by it."""

@@ -1,14 +1,12 @@
-"""The jobs that campaigns are addressed by; each is enqueued with the change it tells of."""
+"""The job that keeps current what campaigns are addressed by; it is enqueued with the change it tells of."""
 
 from typing import Final
 
 from reliability.jobs import NewJob, Worker
 from services.orders.audience.service import AudienceService
 
-__all__ = ["PAID", "register", "tell_refunded"]
+__all__ = ["register", "tell_refunded"]
 
-PAID: Final = "tell_order_paid"
-"""Enqueued by the statement that takes a payment; its key is the order."""
 _REFUNDED: Final = "tell_order_refunded"
 
 
@@ -18,6 +16,5 @@ def tell_refunded(order_id: str, refund: str) -> NewJob:
 
 
 def register(worker: Worker, service: AudienceService) -> None:
-    """Makes the handlers known."""
-    worker.handle(PAID, service.tell_paid)
+    """Makes the handler known."""
     worker.handle(_REFUNDED, service.tell_refunded)

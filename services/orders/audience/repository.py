@@ -3,17 +3,14 @@
 from typing import Final
 
 from reliability.postgres import Connection
-from services.orders.audience.domain import Purchase
+from services.orders.audience.domain import Refunded
 
-__all__ = ["purchase"]
+__all__ = ["refunded"]
 
 # Money that came twice and went back once is no refund of the order. A refund is heard of when it went back, and once
 # more if it failed.
-_PURCHASE: Final = """
-SELECT o.id::text AS order_id, o.customer_id::text, o.email, o.total, o.currency, o.paid_at,
-       ARRAY(SELECT DISTINCT product_id::text FROM order_lines
-              WHERE order_id = o.id AND product_id IS NOT NULL ORDER BY 1) AS product_ids,
-       gone.refunded, gone.refunds_known
+_REFUNDED: Final = """
+SELECT o.id::text AS order_id, o.currency, gone.refunded, gone.refunds_known
   FROM orders o,
        LATERAL (SELECT coalesce(sum(r.amount) FILTER (WHERE p.outcome = 'applied' AND r.failed_at IS NULL), 0)::bigint
                            AS refunded,
@@ -24,7 +21,7 @@ SELECT o.id::text AS order_id, o.customer_id::text, o.email, o.total, o.currency
 """
 
 
-async def purchase(connection: Connection, order_id: str) -> Purchase | None:
+async def refunded(connection: Connection, order_id: str) -> Refunded | None:
     """What became of an order's money; None while there is none."""
-    row = await connection.fetchrow(_PURCHASE, order_id)
-    return Purchase(**{**row, "product_ids": tuple(row["product_ids"])}) if row else None
+    row = await connection.fetchrow(_REFUNDED, order_id)
+    return Refunded(**row) if row else None

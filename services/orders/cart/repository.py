@@ -15,6 +15,7 @@ __all__ = [
     "Added",
     "LeftCart",
     "add",
+    "add_at_once",
     "change_item",
     "clear",
     "create",
@@ -64,6 +65,31 @@ _ADD_TO_NEW = _ADD.format("""
     INSERT INTO carts (customer_id, email, customer_name) VALUES ($1, $2, $3)
         ON CONFLICT (customer_id) WHERE state = 'open' DO UPDATE SET updated_at = now()
     RETURNING id""")
+# The usual way to do that, with the whole cart as it is then: nothing is added where somebody has to look. When others
+# have changed the cart while this waited for its row, it is another version, and what was read before does not count.
+_ADD_AT_ONCE = """
+WITH seen AS (
+    SELECT c.id, c.xmin AS version, to_jsonb(k) AS coupon FROM carts c LEFT JOIN coupons k ON k.id = c.coupon_id
+     WHERE {} AND c.state = 'open'),
+others AS (SELECT i.* FROM cart_items i JOIN seen ON i.cart_id = seen.id WHERE i.variant_id <> $4),
+cart AS (
+    UPDATE carts c SET updated_at = now(), email = coalesce($2, c.email), customer_name = coalesce($3, c.customer_name)
+      FROM seen
+     WHERE c.id = seen.id AND c.state = 'open' AND c.xmin = seen.version
+       AND (SELECT count(*) < $9 AND count(*) FILTER (WHERE currency <> $8) = 0 FROM others)
+    RETURNING c.id, c.xmin AS version),
+item AS (
+    INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
+    SELECT id, $4, $5, $6, $7, $8 FROM cart
+        ON CONFLICT (cart_id, variant_id) DO UPDATE
+           SET quantity = i.quantity + excluded.quantity, title = excluded.title,
+               unit_price = excluded.unit_price, currency = excluded.currency
+    RETURNING i.*)
+SELECT cart.id::text AS cart_id, cart.version::text, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price,
+       i.currency, seen.coupon
+  FROM cart JOIN seen USING (id), (SELECT * FROM item UNION ALL SELECT * FROM others) AS i
+ ORDER BY i.id
+"""
 _SHOW = """
 UPDATE cart_items SET unit_price = now.unit_price, currency = now.currency, title = now.title
   FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS now (variant_id, unit_price, currency, title)
@@ -223,6 +249,31 @@ async def add(connection: Connection, owner: Owner, entry: CatalogEntry, quantit
     assert row is not None  # an upsert has a row
     item = CartItem(row["id"], entry.variant_id, entry.title, quantity, entry.unit_price, entry.currency)
     return Added(row["cart_id"], item, fresh=row["fresh"])
+
+
+async def add_at_once(
+    connection: Connection, owner: Owner, entry: CatalogEntry, quantity: int, most: int
+) -> Cart | None:
+    """`add` to an open cart that has no more than `most` lines then, all of one currency, in one statement.
+
+    The cart with what was added; None, with nothing changed, when it is not so, or somebody else was at the cart.
+
+    Raises asyncpg's `CheckViolationError` for more pieces than a line may have.
+    """
+    condition, parameter = _of(owner)
+    rows = await connection.fetch(
+        _ADD_AT_ONCE.format(condition),
+        parameter,
+        owner.email or None,
+        owner.name or None,
+        entry.variant_id,
+        entry.title,
+        quantity,
+        entry.unit_price,
+        entry.currency,
+        most,
+    )
+    return _cart(rows)
 
 
 async def change_item(connection: Connection, cart_id: str, item_id: str, quantity: int) -> bool:

@@ -70,8 +70,10 @@ class CartService:
     async def add(self, owner: Owner, variant_id: str, quantity: int) -> CartView:
         """Adds pieces of a variant, in a new cart when there is none. Raises `UnknownVariant`, `CartFull`."""
         entry = (await self._catalog.entries([variant_id])).get(variant_id)
-        if entry is not None and not owner.scope and idempotency.current.get() is None:
-            return await self._begin(owner, entry, quantity)
+        if entry is not None and idempotency.current.get() is None:
+            cart = await self._add_at_once(owner, entry, quantity)
+            if cart is not None:
+                return CartView.of(cart)
         async with self._database.transaction("add to cart") as connection:
             claim = await idempotency.claim(connection, owner.scope or f"guest:{client_address.get()}")
             if entry is None:
@@ -87,11 +89,16 @@ class CartService:
             await claim.store(connection, 201, view)
             return view
 
-    async def _begin(self, owner: Owner, entry: CatalogEntry, quantity: int) -> CartView:
-        """A guest's first pieces: nobody else knows this cart yet, so that one statement is all of it."""
+    async def _add_at_once(self, owner: Owner, entry: CatalogEntry, quantity: int) -> Cart | None:
+        """The usual way, where one statement is all of it; None when somebody has to look first."""
         async with self._database.connection() as connection:
-            added = await repository.add(connection, owner, entry, quantity)
-        return CartView.of(Cart(added.cart_id, (added.item,)))
+            if not owner.scope:  # a guest's first pieces: nobody else knows this cart yet
+                added = await repository.add(connection, owner, entry, quantity)
+                return Cart(added.cart_id, (added.item,))
+            try:
+                return await repository.add_at_once(connection, owner, entry, quantity, _MAX_LINES)
+            except asyncpg.CheckViolationError:
+                raise _too_many() from None
 
     async def change(self, owner: Owner, item_id: str, quantity: int) -> CartView:
         """Sets a line's quantity. Raises `NotFound`."""

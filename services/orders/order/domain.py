@@ -133,6 +133,7 @@ class Order:
     shipping_tax: int
     ending_reason: str | None = None
     ending_actor: str | None = None
+    paid_at: datetime | None = None
 
     @property
     def ending(self) -> bool:

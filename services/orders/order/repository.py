@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import asyncpg
 
@@ -12,11 +13,11 @@ from reliability.idempotency import Claim
 from reliability.jobs import Job
 from reliability.postgres import Connection
 from reliability.telemetry import carrier
-from services.orders.audience.jobs import PAID
 from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
 
 __all__ = [
     "ORDERED",
+    "SETTLE",
     "NewPayment",
     "Summary",
     "begin_ending",
@@ -29,7 +30,6 @@ __all__ = [
     "insert_at_once",
     "live_of_cart",
     "note",
-    "noted",
     "of_customer",
     "overdue",
     "prepare_payment",
@@ -37,7 +37,7 @@ __all__ = [
     "set_hold",
     "set_intent",
     "set_stock",
-    "stock_committed",
+    "settled",
     "stop_ending",
     "summary",
     "take_payment",
@@ -46,11 +46,13 @@ __all__ = [
 ORDERED = "ordered"
 """The recovery point of a checkout whose order is written."""
 _ONE_LIVE_PER_CART = "orders_one_live_per_cart"
+SETTLE: Final = "settle_order"
+"""Enqueued by the statement that takes a payment; its key is the order."""
 _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
        o.client_secret, o.correlation_id, o.customer_id::text, o.created_at,
-       o.coupon_code, o.shipping_tax, o.ending_reason, o.ending_actor,
+       o.coupon_code, o.shipping_tax, o.ending_reason, o.ending_actor, o.paid_at,
        (SELECT jsonb_agg(to_jsonb(l) - '{order_id,line_total}'::text[] ORDER BY l.title, l.variant_id)
           FROM order_lines l WHERE l.order_id = o.id) AS lines
   FROM orders o
@@ -118,20 +120,10 @@ event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT id, 'paid', 'payment arrived', correlation_id, 'payments' FROM paid),
 cart AS (UPDATE carts SET state = 'ordered', updated_at = now() FROM paid WHERE carts.id = paid.cart_id),
-commit_job AS ({
+job AS ({
     jobs.enqueueing(
         "paid",
-        "commit_stock",
-        "jsonb_build_object('order_id', id)",
-        unique_key="id::text",
-        correlation="correlation_id",
-        trace="$5::jsonb",
-    )
-}),
-audience_job AS ({
-    jobs.enqueueing(
-        "paid",
-        PAID,
+        SETTLE,
         "jsonb_build_object('order_id', id)",
         unique_key="id::text",
         correlation="correlation_id",
@@ -140,23 +132,10 @@ audience_job AS ({
 })
 SELECT correlation_id FROM paid
 """
-_STOCK_COMMITTED = f"""
+_SETTLED = f"""
 WITH done AS ({jobs.completing("$2", "$3")}),
-stocked AS (UPDATE orders SET stock = 'committed' WHERE id = $1 AND EXISTS (SELECT FROM done) RETURNING orders.id),
-job AS ({
-    jobs.enqueueing(
-        "stocked",
-        "send_confirmation",
-        "jsonb_build_object('order_id', id)",
-        unique_key="id::text",
-        correlation="$4::text",
-        trace="$5::jsonb",
-    )
-})
-SELECT count(*) FROM done
-"""
-_NOTED = f"""
-WITH done AS ({jobs.completing("$2", "$3")}),
+stocked AS (
+    UPDATE orders SET stock = 'committed' WHERE id = $1 AND stock = 'held' AND EXISTS (SELECT FROM done)),
 noted AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT $1::uuid, $4, $5, $6, 'orders' FROM done)
@@ -333,7 +312,7 @@ async def prepare_payment(connection: Connection, order: Order, claim: Claim, st
 
 
 async def take_payment(connection: Connection, payment: NewPayment) -> str | None:
-    """Takes the money an order waits for: payment, status, timeline, cart and the job that commits its stock.
+    """Takes the money an order waits for: payment, status, timeline, cart and the job that settles the order.
 
     The order's correlation id; None, with nothing changed, when it is not that money or the order does not wait.
     """
@@ -344,16 +323,11 @@ async def take_payment(connection: Connection, payment: NewPayment) -> str | Non
     return flow
 
 
-async def stock_committed(connection: Connection, order_id: str, job: Job) -> None:
-    """Notes that the stock was taken, enqueues the confirmation and ends `job`. Raises `LeaseLost`."""
-    done = await connection.fetchval(_STOCK_COMMITTED, order_id, job.id, job.fence, correlation_id(), carrier())
-    jobs.wake()
-    job.settled(ours=bool(done))
-
-
-async def noted(connection: Connection, order: Order, reason: str, job: Job) -> None:
-    """Adds to the timeline and ends `job`. Raises `LeaseLost`."""
-    done = await connection.fetchval(_NOTED, order.id, job.id, job.fence, order.status, reason, correlation_id())
+async def settled(connection: Connection, order: Order, job: Job) -> None:
+    """Notes that the stock was taken and the confirmation handed over, and ends `job`. Raises `LeaseLost`."""
+    done = await connection.fetchval(
+        _SETTLED, order.id, job.id, job.fence, order.status, "confirmation handed over", correlation_id()
+    )
     job.settled(ours=bool(done))
 
 

@@ -85,44 +85,61 @@ class OrderService:
             max_attempts=50,
         )
 
-    async def commit_stock(self, job: Job) -> None:
-        """Takes the sold pieces out of the warehouse, then confirms; or sends the money back when they are gone."""
-        order = await self._get(job.payload["order_id"])
-        if order.stock is StockState.HELD:
-            try:
-                await self._catalog.commit(order.id, order.customer_id)
-                stock = StockState.COMMITTED
-            except Problem as problem:
-                if problem.code != "hold_lost":
-                    raise
-                stock = StockState.LOST
-        else:
-            stock = order.stock
-        crash_point("stock.not_noted")
-        if stock is StockState.COMMITTED:
-            async with self._database.connection() as connection:
-                await repository.stock_committed(connection, order.id, job)
-        else:
-            await self._stock_lost(order, stock, job)
-        crash_point("stock.noted")
+    async def settle(self, job: Job) -> None:
+        """Takes the sold pieces out of the warehouse, then tells; or sends the money back when they are gone.
 
-    async def _stock_lost(self, order: Order, stock: StockState, job: Job) -> None:
+        Both calls may be repeated. What they did is noted in one statement behind them.
+        """
+        order = await self._get(job.payload["order_id"])
+        if order.stock is StockState.LOST:  # its money goes back already
+            return
+        if order.stock is StockState.HELD:
+            taken = await self._take_stock(order)
+            crash_point("stock.not_noted")
+            if not taken:
+                await self._stock_lost(order, job)
+                return
+        await self._tell(order)
+        crash_point("confirmation.not_noted")
+        async with self._database.connection() as connection:
+            await repository.settled(connection, order, job)
+
+    async def _take_stock(self, order: Order) -> bool:
+        """Whether the pieces are still there."""
+        try:
+            await self._catalog.commit(order.id, order.customer_id)
+        except Problem as problem:
+            if problem.code != "hold_lost":
+                raise
+            return False
+        return True
+
+    async def _tell(self, order: Order) -> None:
+        """Tells notifications who bought what, and what the confirmation says.
+
+        While it is away, what catalog did is noted: the goods can be sent, and catalog is not asked again.
+        """
+        try:
+            await self._notifications.record_paid(order, confirmation(order))
+        except Problem:
+            if order.stock is StockState.HELD:
+                async with self._database.connection() as connection:
+                    await repository.set_stock(connection, order.id, StockState.COMMITTED)
+                crash_point("stock.noted")
+            raise
+
+    async def tell_paid(self, job: Job) -> None:
+        """Tells of a purchase whose stock and mail are another job's: in the version before they were."""
+        await self._notifications.record_paid(await self._get(job.payload["order_id"]))
+
+    async def _stock_lost(self, order: Order, job: Job) -> None:
         async with self._database.transaction("stock lost") as connection:
             await repository.find(connection, order.id, lock=True)
-            await repository.set_stock(connection, order.id, stock)
+            await repository.set_stock(connection, order.id, StockState.LOST)
             await repository.note(connection, order.id, order.status, "the stock was gone when the money came")
             await send_back_rest(connection, order, "out_of_stock")
             await job.complete(connection)
-
-    async def send_confirmation(self, job: Job) -> None:
-        """Hands the confirmation over to notifications, under a key that is the order's."""
-        order = await self._get(job.payload["order_id"])
-        await self._notifications.send(
-            f"order-confirmation:{order.id}", order.email, "order_confirmation", confirmation(order)
-        )
-        crash_point("confirmation.not_noted")
-        async with self._database.connection() as connection:
-            await repository.noted(connection, order, "confirmation handed over", job)
+        crash_point("stock.lost")
 
     async def payable(self, order_id: str, customer_id: str) -> Order:
         """A customer's order, for who wants to let them pay it. Raises `NotFound`."""

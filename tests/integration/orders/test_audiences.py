@@ -88,7 +88,7 @@ async def test_what_was_heard_twice_is_told_once(shop_orders: Orders) -> None:
         await shop_orders.pay(checkout)
         await shop_orders.refunded(checkout, 2000, "re_a")
     jobs = "SELECT count(*) FROM jobs WHERE kind = $1"
-    assert [await shop_orders.value(jobs, kind) for kind in ("tell_order_paid", "tell_order_refunded")] == [1, 1]
+    assert [await shop_orders.value(jobs, kind) for kind in ("settle_order", "tell_order_refunded")] == [1, 1]
     await shop_orders.work()
     known = "SELECT refunded FROM purchases WHERE order_id = $1::uuid"
     assert await shop_orders.elsewhere("notifications", known, checkout["id"]) == 2000

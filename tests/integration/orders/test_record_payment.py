@@ -73,11 +73,11 @@ async def orders(runtime_for: RuntimeFor, serve_rpc: ServeRpc) -> Orders:
 
 
 async def test_the_second_report_of_a_payment_changes_nothing(orders: Orders) -> None:
-    """Five reports of one intent: one payment, one stock job, the same answer."""
+    """Five reports of one intent: one payment, one job, the same answer."""
     outcomes = [await orders.pay("pi_1") for _ in range(5)]
     assert outcomes == [pb.PAYMENT_OUTCOME_APPLIED] * 5
     assert await orders.value("SELECT count(*) FROM order_payments") == 1
-    assert await orders.value("SELECT count(*) FROM jobs WHERE kind = 'commit_stock'") == 1
+    assert await orders.value("SELECT count(*) FROM jobs WHERE kind = 'settle_order'") == 1
     assert await orders.value("SELECT status FROM orders") == "paid"
 
 

@@ -601,7 +601,7 @@ Global___RecordCustomerErasedResponse: _TypeAlias = RecordCustomerErasedResponse
 
 @_typing.final
 class RecordOrderPaidRequest(_message.Message):
-    """An order that was paid."""
+    """An order that was paid and can be sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -611,12 +611,17 @@ class RecordOrderPaidRequest(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     PRODUCT_IDS_FIELD_NUMBER: _builtins.int
     PAID_AT_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_JSON_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     customer_id: _builtins.str
     """The customer; empty for a guest, who is known by the address."""
     email: _builtins.str
     """Where the confirmation went."""
+    confirmation_json: _builtins.str
+    """The data of the template order_confirmation, as a JSON object; its mail is "order-confirmation:<order_id>" among all.
+    Empty: the purchase is remembered, and no mail is sent.
+    """
     @_builtins.property
     def total(self) -> _money_pb2.Money:
         """What was paid."""
@@ -638,10 +643,11 @@ class RecordOrderPaidRequest(_message.Message):
         total: _money_pb2.Money | None = ...,
         product_ids: _abc.Iterable[_builtins.str] | None = ...,
         paid_at: _timestamp_pb2.Timestamp | None = ...,
+        confirmation_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["paid_at", b"paid_at", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "email", b"email", "order_id", b"order_id", "paid_at", b"paid_at", "product_ids", b"product_ids", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation_json", b"confirmation_json", "customer_id", b"customer_id", "email", b"email", "order_id", b"order_id", "paid_at", b"paid_at", "product_ids", b"product_ids", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,16 +655,21 @@ Global___RecordOrderPaidRequest: _TypeAlias = RecordOrderPaidRequest  # noqa: Y0
 
 @_typing.final
 class RecordOrderPaidResponse(_message.Message):
-    """Nothing is said but that it is recorded."""
+    """What became of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    email_id: _builtins.str
+    """The id of the confirmation, now or before; empty when none was asked for."""
     def __init__(
         self,
+        *,
+        email_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email_id", b"email_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -184,7 +184,8 @@ class NotificationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordOrderPaid(self, request, context):
-        """Remembers who bought what, for audiences. The same order again changes nothing.
+        """Remembers who bought what, for audiences, and accepts the confirmation of the order for delivery. The same order
+        again changes nothing and sends nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

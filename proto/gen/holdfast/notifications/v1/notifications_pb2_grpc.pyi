@@ -42,7 +42,9 @@ class NotificationsServiceStub:
     RecordCustomerErased: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordCustomerErasedRequest, _notifications_pb2.RecordCustomerErasedResponse]
     """Forgets a customer: address, name and what was sent are gone, the figures stay."""
     RecordOrderPaid: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]
-    """Remembers who bought what, for audiences. The same order again changes nothing."""
+    """Remembers who bought what, for audiences, and accepts the confirmation of the order for delivery. The same order
+    again changes nothing and sends nothing.
+    """
     RecordOrderRefunded: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]
     """Remembers how much of an order went back in all. An older figure than the known one changes nothing."""
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]
@@ -100,7 +102,9 @@ class NotificationsServiceAsyncStub(NotificationsServiceStub):
     RecordCustomerErased: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordCustomerErasedRequest, _notifications_pb2.RecordCustomerErasedResponse]  # type: ignore[assignment]
     """Forgets a customer: address, name and what was sent are gone, the figures stay."""
     RecordOrderPaid: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderPaidRequest, _notifications_pb2.RecordOrderPaidResponse]  # type: ignore[assignment]
-    """Remembers who bought what, for audiences. The same order again changes nothing."""
+    """Remembers who bought what, for audiences, and accepts the confirmation of the order for delivery. The same order
+    again changes nothing and sends nothing.
+    """
     RecordOrderRefunded: _aio.UnaryUnaryMultiCallable[_notifications_pb2.RecordOrderRefundedRequest, _notifications_pb2.RecordOrderRefundedResponse]  # type: ignore[assignment]
     """Remembers how much of an order went back in all. An older figure than the known one changes nothing."""
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_notifications_pb2.CreateCampaignRequest, _notifications_pb2.CreateCampaignResponse]  # type: ignore[assignment]
@@ -179,7 +183,9 @@ class NotificationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notifications_pb2.RecordOrderPaidRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notifications_pb2.RecordOrderPaidResponse, _abc.Awaitable[_notifications_pb2.RecordOrderPaidResponse]]:
-        """Remembers who bought what, for audiences. The same order again changes nothing."""
+        """Remembers who bought what, for audiences, and accepts the confirmation of the order for delivery. The same order
+        again changes nothing and sends nothing.
+        """
 
     @_abc_1.abstractmethod
     def RecordOrderRefunded(
