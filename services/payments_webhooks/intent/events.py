@@ -11,7 +11,7 @@ from reliability.errors import NotFound, Problem
 from reliability.ids import is_id
 from reliability.inbox import Known
 from reliability.jobs import Park
-from reliability.postgres import Connection, Database
+from reliability.postgres import Database
 from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
@@ -145,14 +145,13 @@ def _is_over(event: Event) -> Known:
 
 
 def _known(payment: Payment, intent: Mapping[str, Any], state: PaymentState | None = None) -> Effect:
-    """Records the intent, unless it is known, and the state if there is one to record."""
+    """Records the intent, unless it is known, and the state if there is one to record.
+
+    What becomes of another intent of the same payment says nothing about ours.
+    """
+    if payment.payment_intent_id not in {None, intent["id"]}:
+        return nothing
     new = payment.payment_intent_id is None or payment.client_secret is None
-    if not new:
-        return nothing if state is None else repository.to_state(payment.id, state)
-
-    async def effect(connection: Connection) -> None:
-        await repository.set_intent(connection, payment.id, intent["id"], intent["client_secret"])
-        if state is not None:
-            await repository.set_state(connection, payment.id, state)
-
-    return effect
+    if not new and state is None:
+        return nothing
+    return repository.take(payment.id, intent["id"], intent["client_secret"], state)

@@ -31,7 +31,7 @@ __all__ = [
     "set_session",
     "set_state",
     "set_successor",
-    "to_state",
+    "take",
 ]
 
 _COLUMNS = """
@@ -265,14 +265,18 @@ async def set_state(connection: Connection, payment_id: str, state: PaymentState
     )
 
 
-def to_state(payment_id: str, state: PaymentState) -> Change:
-    """What `set_state` does, as the effect of an event."""
+def take(payment_id: str, intent_id: str, client_secret: str | None, state: PaymentState | None = None) -> Change:
+    """What `set_intent` and `set_state` do, as the effect of an event."""
     return Change(
         """
-        UPDATE payments SET state = $7, updated_at = now()
-         WHERE id = $6 AND state NOT IN ('succeeded', 'canceled') AND EXISTS (SELECT FROM done)
+        UPDATE payments
+           SET payment_intent_id = $7, client_secret = coalesce($8, client_secret), updated_at = now(),
+               state = CASE WHEN state IN ('succeeded', 'canceled') THEN state
+                            WHEN state = 'creating' THEN coalesce($9, 'open')
+                            ELSE coalesce($9, state) END
+         WHERE id = $6 AND (payment_intent_id IS NULL OR payment_intent_id = $7) AND EXISTS (SELECT FROM done)
         """,
-        (payment_id, state),
+        (payment_id, intent_id, client_secret, state),
     )
 
 

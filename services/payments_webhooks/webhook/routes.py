@@ -3,6 +3,7 @@
 from typing import Final
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
 from reliability.errors import InvalidRequest, PayloadTooLarge, Unavailable
@@ -22,8 +23,8 @@ class Receipt(BaseModel):
 
 
 _RETRY_AFTER: Final = 5.0
-_FRESH: Final = Answer(Receipt(duplicate=False).model_dump())
-_DUPLICATE: Final = Answer(Receipt(duplicate=True).model_dump())
+_FRESH: Final = Answer(Receipt(duplicate=False)).response()
+_DUPLICATE: Final = Answer(Receipt(duplicate=True)).response()
 
 
 class WebhookRoutes:
@@ -45,7 +46,7 @@ class WebhookRoutes:
             )
         ]
 
-    async def _receive(self, call: Call) -> Answer:
+    async def _receive(self, call: Call) -> Response:
         try:
             fresh = await self._service.receive(call.raw, call.request.headers.get("stripe-signature", ""))
         except (InvalidRequest, PayloadTooLarge):

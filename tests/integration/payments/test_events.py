@@ -172,6 +172,25 @@ async def test_a_second_intent_paid_for_one_payment_goes_back(shop: Shop) -> Non
     assert await shop.value("SELECT count(*) FROM payments WHERE stray") == 1
 
 
+async def test_a_second_intent_that_is_cancelled_takes_nothing_along(shop: Shop) -> None:
+    """Somebody made another one with the same metadata and thought better of it: ours can still be paid."""
+    order = await shop.order()
+    first = (await shop.create_intent(order)).payment_intent_id
+    payment = await shop.value("SELECT id::text FROM payments")
+    second = await shop.sandbox.intent(amount=TOTAL, metadata={"order_id": order, "payment_id": payment})
+    await shop.sandbox.api.v1.payment_intents.cancel_async(second.id)
+    for kind in ("created", "canceled"):
+        await shop.deliver(await shop.event(f"payment_intent.{kind}", second.id))
+    await shop.work()
+    assert await shop.rows("SELECT payment_intent_id, state FROM payments") == [
+        {"payment_intent_id": first, "state": "open"}
+    ]
+    await shop.sandbox.pay(first)
+    await shop.deliver(await shop.event("payment_intent.succeeded", first))
+    await shop.work()
+    assert await states(shop) == {"inbox": [], "payment": "succeeded", "order": "paid", "paid": TOTAL}
+
+
 async def test_money_nobody_knows_is_retried_and_parked(shop: Shop) -> None:
     """Never a silent yes: the event of an unknown intent ends as a dead letter, which a person can replay."""
     intent = await shop.sandbox.intent(metadata={"order_id": "somebody-else's"})
