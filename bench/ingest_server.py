@@ -1,4 +1,4 @@
-"""One of the two receivers of `bench.ingest`, on uvicorn: `python -m bench.ingest_server bare|ours`.
+"""One of the two receivers of `bench.ingest`, on uvicorn as services are: `python -m bench.ingest_server bare|ours`.
 
 The environment is that of the payments service. Prints its port and serves until it is terminated. No worker runs
 here: what is received is handled afterwards, and what that costs is not the sender's to wait for.
@@ -41,6 +41,7 @@ CREATE TABLE floor (
 """
 _INSERT: Final = "INSERT INTO floor (event_id, body) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _TOLERANCE: Final = 300
+_KEEP_ALIVE: Final = 75
 App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
@@ -81,7 +82,16 @@ async def _serve(kind: str) -> None:
 
 async def _run(listening: socket.socket, app: Any, http: Any) -> None:
     print(listening.getsockname()[1], flush=True)
-    config = uvicorn.Config(app, http=http, log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        app,
+        http=http,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+    )
     await uvicorn.Server(config).serve([listening])
 
 

@@ -20,7 +20,8 @@ from reliability.errors import (
 )
 from reliability.fingerprint import fingerprint
 from reliability.idempotency import Key, Replay, claim
-from reliability.inbox import InvalidSignature, Received, StaleSignature, verify_signature
+from reliability.inbox import Change, InvalidSignature, Known, Received, StaleSignature, verify_signature
+from reliability.jobs import Job, Worker
 from reliability.postgres import Database
 from reliability.rate_limit import Policy, RateLimiter
 from reliability.redis import Cache
@@ -193,6 +194,47 @@ async def test_an_event_is_received_once_with_its_job(database: Database) -> Non
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM inbox") == 1
         assert await connection.fetchval("SELECT count(*) FROM jobs WHERE kind = 'process'") == 1
+
+
+@pytest.mark.parametrize(("known", "state", "jobs"), [("false", "received", 1), ("true", "processed", 0)])
+async def test_an_event_that_tells_what_is_known_has_no_job(
+    database: Database, known: str, state: str, jobs: int
+) -> None:
+    """Ten deliveries at once: one row, and a job only for what is new."""
+    event = Received("stripe", "evt_1", "t", "pi_1", b"{}")
+
+    async def deliver() -> str | None:
+        async with database.connection() as connection:
+            return await inbox.receive_unless(connection, event, Known(f"$10 AND {known}", (True,)), job="process")
+
+    answers = await asyncio.gather(*(deliver() for _ in range(10)))
+    assert sorted(answers, key=str) == [None] * 9 + [state]
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM inbox WHERE state = $1", state) == 1
+        assert await connection.fetchval("SELECT count(*) FROM jobs WHERE kind = 'process'") == jobs
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_an_effect_and_the_end_of_its_job_are_one_statement(database: Database, ours: bool) -> None:
+    """A worker that lost its lease changes nothing, neither the event nor what it means."""
+    async with database.connection() as connection:
+        await connection.execute("CREATE TABLE told (name text)")
+        await inbox.receive(connection, Received("stripe", "evt_1", "t", "pi_1", b"{}"), job="process")
+    write = Change("INSERT INTO told SELECT $6::text WHERE EXISTS (SELECT FROM done)", ("paid",))
+
+    async def handle(job: Job) -> None:
+        async with database.connection() as connection:
+            if not ours:
+                await connection.execute("UPDATE jobs SET fence = fence + 1")
+            await inbox.finish(connection, job.payload["inbox_id"], "processed", "flow", job, write)
+
+    worker = Worker(database)
+    worker.handle("process", handle)
+    assert await worker.run_until_idle() == 1
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM told WHERE name = 'paid'") == int(ours)
+        assert await connection.fetchval("SELECT state FROM inbox") == ("processed" if ours else "received")
+        assert await connection.fetchval("SELECT state FROM jobs") == ("done" if ours else "running")
 
 
 def sign(body: bytes, secret: str, stamp: int) -> str:

@@ -39,7 +39,7 @@ class DisputeEvents:
     async def _changed(self, event: Event) -> Effect:
         dispute = await self._stripe.disputes.retrieve(event.object["id"])
         intent_id = str(dispute.payment_intent)
-        payment = await self._intents.find(intent_id, {})
+        payment = await self._intents.find(event, intent_id, {})
 
         async def effect(connection: Connection) -> None:
             before = await repository.upsert(connection, _dispute(dispute, intent_id, payment))

@@ -9,19 +9,21 @@ from reliability import rpc
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
 from reliability.ids import is_id
+from reliability.inbox import Known
 from reliability.jobs import Park
-from reliability.postgres import Connection, Database
+from reliability.postgres import Database
 from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
 from services.payments_webhooks.stripe_api import Stripe
 from services.payments_webhooks.webhook.domain import Event
-from services.payments_webhooks.webhook.effects import Effect, Handler, nothing
+from services.payments_webhooks.webhook.effects import Effect, Handler, Told, nothing
 
 __all__ = ["IntentEvents"]
 
 _HOPELESS = {"amount_mismatch"}
 _NOT_FINAL = {PaymentState.OPEN, PaymentState.PROCESSING}
+_FINAL = [PaymentState.SUCCEEDED, PaymentState.CANCELED]
 
 
 class IntentEvents:
@@ -45,19 +47,33 @@ class IntentEvents:
             "payment_intent.amount_capturable_updated": self._moved,
         }
 
-    async def find(self, intent_id: str, metadata: Mapping[str, str]) -> Payment | None:
-        """The payment of an intent, also when Stripe is faster than our own record of it; None for an invoice's.
+    def told(self) -> Mapping[str, Told]:
+        """By event type, when it tells nothing new."""
+        over = ("canceled", "processing", "payment_failed", "requires_action", "partially_funded")
+        return {
+            "payment_intent.created": lambda event: repository.recorded(event.object_key, list(PaymentState)),
+            **{f"payment_intent.{kind}": _is_over for kind in (*over, "amount_capturable_updated")},
+        }
 
-        Raises `NotFound` for an intent that is nobody's.
+    async def find(self, event: Event, intent_id: str, metadata: Mapping[str, str]) -> Payment | None:
+        """The payment of the intent an event is about, also when Stripe is faster than our own record of it.
+
+        None for an invoice's. Raises `NotFound` for an intent that is nobody's.
         """
-        async with self._database.connection() as connection:
-            payment = await repository.by_intent(connection, intent_id)
-            if payment is None and is_id(payment_id := metadata.get("payment_id", "")):
-                payment = await repository.find(connection, payment_id)
+        payment = event.payment
+        if payment is None or payment.payment_intent_id != intent_id:
+            payment = await self._look(intent_id, metadata)
         if payment is not None:
             adopt_correlation(payment.correlation_id)
         elif not await self._stripe.invoices.is_paid_by(intent_id):
             raise NotFound(f"Payment intent {intent_id} is not one of ours.")
+        return payment
+
+    async def _look(self, intent_id: str, metadata: Mapping[str, str]) -> Payment | None:
+        async with self._database.connection() as connection:
+            payment = await repository.by_intent(connection, intent_id)
+            if payment is None and is_id(payment_id := metadata.get("payment_id", "")):
+                payment = await repository.find(connection, payment_id)
         return payment
 
     async def _created(self, event: Event) -> Effect:
@@ -106,12 +122,14 @@ class IntentEvents:
         payment = await self._payment_of(event)
         if payment is None:
             return nothing
+        if payment.state in _FINAL:
+            return _known(payment, event.object)
         state = state_of_intent((await self._stripe.intents.retrieve(event.object["id"])).status)
         # `succeeded` and `canceled` have events of their own, and with the first goes the report to orders.
         return _known(payment, event.object, state if state in _NOT_FINAL else None)
 
     async def _payment_of(self, event: Event) -> Payment | None:
-        return await self.find(event.object["id"], event.metadata)
+        return await self.find(event, event.object["id"], event.metadata)
 
     async def _stray(self, payment: Payment, intent: Mapping[str, Any]) -> Payment:
         """A second intent that was paid for one payment of ours gets a row, so that it can be sent back."""
@@ -121,16 +139,19 @@ class IntentEvents:
             )
 
 
+def _is_over(event: Event) -> Known:
+    """What ended stays so, whatever else is said of the intent."""
+    return repository.recorded(event.object_key, _FINAL)
+
+
 def _known(payment: Payment, intent: Mapping[str, Any], state: PaymentState | None = None) -> Effect:
-    """Records the intent, unless it is known, and the state if there is one to record."""
+    """Records the intent, unless it is known, and the state if there is one to record.
+
+    What becomes of another intent of the same payment says nothing about ours.
+    """
+    if payment.payment_intent_id not in {None, intent["id"]}:
+        return nothing
     new = payment.payment_intent_id is None or payment.client_secret is None
     if not new and state is None:
         return nothing
-
-    async def effect(connection: Connection) -> None:
-        if new:
-            await repository.set_intent(connection, payment.id, intent["id"], intent["client_secret"])
-        if state is not None:
-            await repository.set_state(connection, payment.id, state)
-
-    return effect
+    return repository.take(payment.id, intent["id"], intent["client_secret"], state)

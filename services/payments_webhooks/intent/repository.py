@@ -1,11 +1,13 @@
 """Every statement on payments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 
+from reliability.inbox import Change, Known
 from reliability.postgres import Connection
 from services.payments_webhooks.intent.domain import Kind, Payment, PaymentState
 
@@ -22,11 +24,14 @@ __all__ = [
     "live_unchecked",
     "lock_order",
     "next_key",
+    "of_event",
+    "recorded",
     "set_checked",
     "set_intent",
     "set_session",
     "set_state",
     "set_successor",
+    "take",
 ]
 
 _COLUMNS = """
@@ -35,7 +40,7 @@ correlation_id, created_at, kind, session_id, session_url, title, return_path, s
 """
 
 
-def _payment(row: "asyncpg.Record | None") -> Payment | None:
+def _payment(row: "asyncpg.Record | Mapping[str, Any] | None") -> Payment | None:
     if row is None:
         return None
     successor = Kind(row["successor"]) if row["successor"] else None
@@ -146,6 +151,24 @@ async def by_intent(connection: Connection, intent_id: str, *, lock: bool = Fals
     )
 
 
+async def of_event(connection: Connection, inbox_id: int) -> tuple[bytes, Payment | None]:
+    """The body of a received event, and the payment of the intent it is about. Raises `LookupError` for none."""
+    row = await connection.fetchrow(
+        f"""
+        SELECT body, {_COLUMNS}
+          FROM (SELECT body, object_key FROM inbox WHERE id = $1) AS event
+          LEFT JOIN payments ON payment_intent_id = object_key
+        """,
+        inbox_id,
+    )
+    if row is None:
+        message = f"inbox row {inbox_id} is gone"
+        raise LookupError(message)
+    payment = dict(row)
+    body: bytes = payment.pop("body")
+    return body, _payment(payment) if payment["id"] else None
+
+
 async def by_intents(connection: Connection, intent_ids: Sequence[str]) -> list[Payment]:
     """The payments that Stripe knows under these names."""
     rows = await connection.fetch(
@@ -239,4 +262,33 @@ async def set_state(connection: Connection, payment_id: str, state: PaymentState
         "UPDATE payments SET state = $2, updated_at = now() WHERE id = $1 AND state NOT IN ('succeeded', 'canceled')",
         payment_id,
         state,
+    )
+
+
+def take(payment_id: str, intent_id: str, client_secret: str | None, state: PaymentState | None = None) -> Change:
+    """What `set_intent` and `set_state` do, as the effect of an event."""
+    return Change(
+        """
+        UPDATE payments
+           SET payment_intent_id = $7, client_secret = coalesce($8, client_secret), updated_at = now(),
+               state = CASE WHEN state IN ('succeeded', 'canceled') THEN state
+                            WHEN state = 'creating' THEN coalesce($9, 'open')
+                            ELSE coalesce($9, state) END
+         WHERE id = $6 AND (payment_intent_id IS NULL OR payment_intent_id = $7) AND EXISTS (SELECT FROM done)
+        """,
+        (payment_id, intent_id, client_secret, state),
+    )
+
+
+def recorded(intent_id: str, states: Sequence[PaymentState]) -> Known:
+    """That an intent is a payment of ours which has come to one of these states. None of them may be left for others.
+
+    A payment keeps its intent for good.
+    """
+    return Known(
+        """
+        EXISTS (SELECT FROM payments
+                 WHERE payment_intent_id = $10 AND client_secret IS NOT NULL AND state = ANY($11::text[]))
+        """,
+        (intent_id, states),
     )

@@ -176,10 +176,11 @@ class IntentService:
 
     async def _make(self, payment: Payment) -> _AtStripe:
         if payment.kind is Kind.INTENT:
-            intent = await self._stripe.intents.create(
-                payment.idempotency_key, payment.amount, payment.currency, payment.email, payment.metadata()
+            return _AtStripe(
+                *await self._stripe.intents.create(
+                    payment.idempotency_key, payment.amount, payment.currency, payment.email, payment.metadata()
+                )
             )
-            return _AtStripe(intent.id, intent.client_secret or "")
         new = NewSession(
             reference=payment.id,
             title=payment.title,

@@ -37,19 +37,19 @@ class RefundEvents:
 
     async def _changed(self, event: Event) -> Effect:
         """Stripe's word on a refund."""
-        return await self._taken(str(event.object.get("payment_intent")), [Told.of(event.object)])
+        return await self._taken(event, str(event.object.get("payment_intent")), [Told.of(event.object)])
 
     async def _charge_refunded(self, event: Event) -> Effect:
         """Stripe's word on a charge; its refunds are asked for, as the event need not hold them."""
         intent_id = str(event.object.get("payment_intent"))
         refunds = await self._stripe.refunds.of_intent(intent_id)
-        return await self._taken(intent_id, [Told.of(refund.to_dict()) for refund in refunds])
+        return await self._taken(event, intent_id, [Told.of(refund.to_dict()) for refund in refunds])
 
-    async def _taken(self, intent_id: str, told: list[Told]) -> Effect:
+    async def _taken(self, event: Event, intent_id: str, told: list[Told]) -> Effect:
         known = [(each, await self._known(each)) for each in told]
         payment = None
         if any(refund is None for _, refund in known):
-            payment = await self._intents.find(intent_id, {})
+            payment = await self._intents.find(event, intent_id, {})
             if payment is None:
                 return nothing  # an invoice's: its books are Stripe's
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from services.payments_webhooks.errors import InvalidEvent
+from services.payments_webhooks.intent.domain import Payment
 
 __all__ = ["Event", "parse", "subscription_of", "without_secrets"]
 
@@ -18,11 +19,15 @@ _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event (https://docs.stripe.com/api/events/object)."""
+    """An event (https://docs.stripe.com/api/events/object).
+
+    `payment` is ours of the intent it is about, as it was when we began with the event; None if there was none.
+    """
 
     id: str
     type: str
     object: dict[str, Any]
+    payment: Payment | None = None
 
     @property
     def object_key(self) -> str:
@@ -51,8 +56,8 @@ def subscription_of(invoice: Mapping[str, Any]) -> str | None:
     return found if _is_name(found) else None
 
 
-def parse(body: bytes) -> Event:
-    """An event from a verified body. Raises `InvalidEvent`."""
+def parse(body: bytes, payment: Payment | None = None) -> Event:
+    """An event from a verified body, about this payment. Raises `InvalidEvent`."""
     try:
         event = orjson.loads(body)
         found = event["id"], event["type"], event["data"]["object"]
@@ -60,7 +65,7 @@ def parse(body: bytes) -> Event:
         raise InvalidEvent("The body is signed but is not a Stripe event.") from error
     if not (_is_name(found[0]) and _is_name(found[1]) and isinstance(found[2], dict)):
         raise InvalidEvent("The event's id, type or object is not what it should be.")
-    return Event(*found)
+    return Event(*found, payment)
 
 
 def _is_name(value: Any) -> bool:

@@ -1,6 +1,9 @@
 """Where Stripe calls."""
 
+from typing import Final
+
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from reliability.asgi import Access, Answer, Call, Endpoint, KeyRule
 from reliability.errors import InvalidRequest, PayloadTooLarge, Unavailable
@@ -9,7 +12,6 @@ from services.payments_webhooks.webhook.service import WebhookService
 
 __all__ = ["WebhookRoutes"]
 
-_RETRY_AFTER = 5.0
 _log = get_logger(__name__)
 
 
@@ -18,6 +20,11 @@ class Receipt(BaseModel):
 
     received: bool = True
     duplicate: bool
+
+
+_RETRY_AFTER: Final = 5.0
+_FRESH: Final = Answer(Receipt(duplicate=False)).response()
+_DUPLICATE: Final = Answer(Receipt(duplicate=True)).response()
 
 
 class WebhookRoutes:
@@ -39,7 +46,7 @@ class WebhookRoutes:
             )
         ]
 
-    async def _receive(self, call: Call) -> Answer:
+    async def _receive(self, call: Call) -> Response:
         try:
             fresh = await self._service.receive(call.raw, call.request.headers.get("stripe-signature", ""))
         except (InvalidRequest, PayloadTooLarge):
@@ -48,4 +55,4 @@ class WebhookRoutes:
             # Not committed, for whatever reason: 503 is the answer that makes Stripe send it again.
             _log.error("webhook_not_stored", error=type(error).__name__, exc_info=error)
             raise Unavailable("The event could not be stored; send it again.", retry_after=_RETRY_AFTER) from error
-        return Answer(Receipt(duplicate=not fresh))
+        return _FRESH if fresh else _DUPLICATE

@@ -1,7 +1,7 @@
 """Receiving Stripe's events and giving each its effect, once.
 
 The request only stores: inbox row and job in one statement, then 200. What it means is worked out by the job,
-which may run again after a crash and finds its work done.
+which may run again after a crash and finds its work done. What tells nothing new is stored as such, without a job.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,23 @@ from reliability import audit, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
-from reliability.inbox import Received
+from reliability.inbox import Change, Received
 from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.errors import EventInProgress
+from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.webhook import repository
-from services.payments_webhooks.webhook.domain import parse
-from services.payments_webhooks.webhook.effects import Handler, nothing
+from services.payments_webhooks.webhook.domain import Event, parse
+from services.payments_webhooks.webhook.effects import Handler, Told, nothing
 from services.payments_webhooks.webhook.repository import StoredEvent
 
 __all__ = ["PROCESS_EVENT", "SOURCE", "WebhookService"]
 
 PROCESS_EVENT = "process_event"
 SOURCE = "stripe"
+_SETTLED = {"processed", "ignored"}
 _log = get_logger(__name__)
 _outcomes = metrics.get_meter("holdfast").create_counter(
     "holdfast.payments.webhooks", description="Events by type and outcome; ignored ones are of a type we do not know"
@@ -34,15 +36,22 @@ _outcomes = metrics.get_meter("holdfast").create_counter(
 
 
 class WebhookService:
-    """The inbox and its handlers."""
+    """The inbox and its handlers. `told` says by type when an event tells nothing new."""
 
-    def __init__(self, database: Database, secrets: Sequence[str], handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        secrets: Sequence[str],
+        handlers: Mapping[str, Handler],
+        told: Mapping[str, Told],
+    ) -> None:
         self._database = database
         self._secrets = secrets
         self._handlers = handlers
+        self._told = told
 
     async def receive(self, body: bytes, signature: str) -> bool:
-        """Verifies and stores an event with its job, or without one when it is of a type that means nothing to us.
+        """Verifies and stores an event with its job, or without one when it means nothing to us or tells nothing new.
 
         False when it was stored before.
 
@@ -54,25 +63,35 @@ class WebhookService:
             adopt_correlation(flow)
         received = Received(SOURCE, event.id, event.type, event.object_key, body)
         async with self._database.connection() as connection:
-            if event.type in self._handlers:
-                fresh = await inbox.receive(connection, received, job=PROCESS_EVENT)
-            elif fresh := await inbox.keep(connection, received):
-                _outcomes.add(1, {"type": event.type, "outcome": "ignored"})
+            outcome = await self._store(connection, event, received)
         crash_point("webhook.not_answered")
-        return fresh
+        if outcome in _SETTLED:
+            _outcomes.add(1, {"type": event.type, "outcome": outcome})
+        return outcome is not None
+
+    async def _store(self, connection: Connection, event: Event, received: Received) -> str | None:
+        """The state an event was stored in; None when it was stored before."""
+        if event.type not in self._handlers:
+            return "ignored" if await inbox.keep(connection, received) else None
+        told = self._told.get(event.type)
+        if told is not None:
+            return await inbox.receive_unless(connection, received, told(event), job=PROCESS_EVENT)
+        return "received" if await inbox.receive(connection, received, job=PROCESS_EVENT) else None
 
     async def process(self, job: Job) -> None:
-        """Works out what an event means, then records effect, inbox and job in one transaction."""
+        """Works out what an event means, then records effect, inbox and job in one statement or transaction."""
         inbox_id = job.payload["inbox_id"]
         async with self._database.connection() as connection:
-            row = await inbox.stored(connection, inbox_id)
-        event = parse(row["body"])
+            body, payment = await payments.of_event(connection, inbox_id)
+        event = parse(body, payment)
         handler = self._handlers.get(event.type)
         effect = await handler(event) if handler else nothing
         outcome = "processed" if handler else "ignored"
-        if effect is nothing:
+        if effect is nothing or isinstance(effect, Change):
+            change = effect if isinstance(effect, Change) else None
             async with self._database.connection() as connection:
-                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
+                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job, change)
+            crash_point("webhook.committed")
         else:
             async with self._database.transaction("event processed") as connection:
                 await effect(connection)

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from contextvars import Context
 from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
@@ -17,6 +18,7 @@ from reliability import rpc
 from reliability.errors import Problem
 from reliability.ids import new_id
 from reliability.retention import PURGE
+from services.payments_webhooks.intent import repository as payments
 from tests.contract.stripe_sandbox_fixtures import WEBHOOK_SECRET, Received
 from tests.integration.payments.conftest import TOTAL, Shop
 
@@ -44,6 +46,17 @@ async def states(shop: Shop) -> dict[str, Any]:
         "order": await shop.of_orders("SELECT status FROM orders"),
         "paid": await shop.of_orders("SELECT sum(amount)::int FROM order_payments WHERE outcome = 'applied'"),
     }
+
+
+async def kept(shop: Shop) -> list[tuple[str, str, int]]:
+    """Type, state and jobs of each event, in the order they came."""
+    rows = await shop.rows(
+        """
+        SELECT event_type, state, (SELECT count(*) FROM jobs WHERE payload ->> 'inbox_id' = inbox.id::text) AS jobs
+          FROM inbox ORDER BY id
+        """
+    )
+    return [(row["event_type"], row["state"], row["jobs"]) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +93,65 @@ async def test_a_refusal_that_comes_after_processing_reopens_the_payment(shop: S
         assert (await states(shop))["payment"] == "open"
 
 
+async def test_what_tells_nothing_new_needs_no_job(shop: Shop) -> None:
+    """Its effect is there when it comes: kept as processed at once; what is not there yet gets a job as ever."""
+    order = await shop.order()
+    intent = (await shop.create_intent(order)).payment_intent_id
+    await shop.sandbox.act(f"payment_intents/{intent}/pay", {"card": "4242424242424242", "processing": True})
+    created, processing = [await shop.event(f"payment_intent.{kind}", intent) for kind in ("created", "processing")]
+    await shop.deliver(created)
+    assert await kept(shop) == [("payment_intent.created", "processed", 0)]
+    await shop.deliver(processing)
+    assert await kept(shop) == [
+        ("payment_intent.created", "processed", 0),
+        ("payment_intent.processing", "received", 1),
+    ]
+    # The same events of a payment that is over, under other names.
+    await shop.sandbox.act(f"payment_intents/{intent}/settle", {"outcome": "success"})
+    await shop.deliver(await shop.event("payment_intent.succeeded", intent))
+    await shop.work()
+    await shop.execute("DELETE FROM inbox")
+    for late in (created, processing):
+        for _ in range(2):
+            await shop.deliver(late)
+    flow = await shop.value("SELECT correlation_id FROM payments")
+    assert await kept(shop) == [
+        ("payment_intent.created", "processed", 0),
+        ("payment_intent.processing", "processed", 0),
+    ]
+    assert await shop.rows("SELECT DISTINCT correlation_id FROM inbox") == [{"correlation_id": flow}]
+    assert await states(shop) == {"inbox": [], "payment": "succeeded", "order": "paid", "paid": TOTAL}
+
+
+async def test_what_is_being_written_as_an_event_comes_is_not_known_yet(shop: Shop) -> None:
+    """Until it has committed it may not come to be: then the event's job has to see to it."""
+    intent = (await shop.create_intent(await shop.order())).payment_intent_id
+    created = await shop.event("payment_intent.created", intent)
+    forget = "UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating' RETURNING id"
+    payment = await shop.value(forget)
+    with pytest.raises(ZeroDivisionError):
+        async with shop.payments.database.transaction() as connection:
+            await payments.set_intent(connection, payment, intent, "secret")
+            await asyncio.create_task(shop.deliver(created), context=Context())
+            raise ZeroDivisionError
+    assert await kept(shop) == [("payment_intent.created", "received", 1)]
+    await shop.work()
+    assert await kept(shop) == [("payment_intent.created", "processed", 1)]
+    assert await shop.value("SELECT payment_intent_id FROM payments") == intent
+
+
+async def test_what_was_kept_without_a_job_can_be_replayed(shop: Shop) -> None:
+    """Should what was known be lost, staff let the event be handled after all."""
+    intent = (await shop.create_intent(await shop.order())).payment_intent_id
+    await shop.deliver(await shop.event("payment_intent.created", intent))
+    await shop.execute("UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating'")
+    (row,) = (await listed(shop, type="payment_intent.created", state="processed")).items
+    await replay(shop, row.id)
+    await shop.work()
+    assert await kept(shop) == [("payment_intent.created", "processed", 1)]
+    assert await shop.value("SELECT payment_intent_id FROM payments") == intent
+
+
 async def test_a_second_intent_paid_for_one_payment_goes_back(shop: Shop) -> None:
     """Orders cannot use it; it has a row of its own, so that exactly it is refunded."""
     order = await shop.order()
@@ -98,6 +170,25 @@ async def test_a_second_intent_paid_for_one_payment_goes_back(shop: Shop) -> Non
     ledger = (await shop.sandbox.get("/_sandbox/ledger"))["payment_intents"]
     assert (ledger[first]["refunded"], ledger[second.id]["refunded"]) == (0, TOTAL)
     assert await shop.value("SELECT count(*) FROM payments WHERE stray") == 1
+
+
+async def test_a_second_intent_that_is_cancelled_takes_nothing_along(shop: Shop) -> None:
+    """Somebody made another one with the same metadata and thought better of it: ours can still be paid."""
+    order = await shop.order()
+    first = (await shop.create_intent(order)).payment_intent_id
+    payment = await shop.value("SELECT id::text FROM payments")
+    second = await shop.sandbox.intent(amount=TOTAL, metadata={"order_id": order, "payment_id": payment})
+    await shop.sandbox.api.v1.payment_intents.cancel_async(second.id)
+    for kind in ("created", "canceled"):
+        await shop.deliver(await shop.event(f"payment_intent.{kind}", second.id))
+    await shop.work()
+    assert await shop.rows("SELECT payment_intent_id, state FROM payments") == [
+        {"payment_intent_id": first, "state": "open"}
+    ]
+    await shop.sandbox.pay(first)
+    await shop.deliver(await shop.event("payment_intent.succeeded", first))
+    await shop.work()
+    assert await states(shop) == {"inbox": [], "payment": "succeeded", "order": "paid", "paid": TOTAL}
 
 
 async def test_money_nobody_knows_is_retried_and_parked(shop: Shop) -> None:

@@ -4,12 +4,14 @@ The unique (source, event id) makes the sixth delivery a duplicate; the job's or
 object in the order they came.
 """
 
+import functools
 import hashlib
 import hmac
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 
@@ -21,7 +23,9 @@ from reliability.postgres import Connection, signal
 from reliability.telemetry import carrier
 
 __all__ = [
+    "Change",
     "InvalidSignature",
+    "Known",
     "Received",
     "StaleSignature",
     "count_parked",
@@ -30,6 +34,7 @@ __all__ = [
     "park",
     "purge",
     "receive",
+    "receive_unless",
     "replay",
     "stored",
     "verify_signature",
@@ -61,6 +66,29 @@ class Received:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A condition in SQL under which an event tells nothing new. Its values are numbered from `$10`.
+
+    Once true it must stay true: another statement may be changing what it looks at.
+    """
+
+    condition: str
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An effect that is one statement. Its values are numbered from `$6`.
+
+    It runs with the end of its job in one statement, and must change nothing unless `EXISTS (SELECT FROM done)`:
+    else the job is somebody else's by now.
+    """
+
+    statement: str
+    values: tuple[Any, ...] = ()
+
+
 _RECEIVE = """
 WITH received AS (
     INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id)
@@ -72,20 +100,12 @@ SELECT $7, jsonb_build_object('inbox_id', id), $1 || ':' || $4, $8, $6, $9 FROM 
 RETURNING id
 """
 
-
 # For an event nobody does anything about: there is nothing to wait for.
 _KEEP = """
 INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id, state, finished_at)
 VALUES ($1, $2, $3, $4, $5, $6, 'ignored', now())
     ON CONFLICT (source, event_id) DO NOTHING
 RETURNING id
-"""
-_FINISH = f"""
-WITH done AS ({completing("$4", "$5")}),
-finished AS (
-    UPDATE inbox SET state = $2, finished_at = now(), correlation_id = $3
-     WHERE id = $1 AND EXISTS (SELECT FROM done))
-SELECT count(*) FROM done
 """
 # One statement: nobody else can find the event received and no job for it. The dead letter that parked it is used
 # again; an event that was finished gets a new job.
@@ -112,6 +132,34 @@ DELETE FROM inbox WHERE id IN (
 """
 
 
+@functools.cache
+def _receiving(condition: str) -> str:
+    return f"""
+WITH received AS (
+    INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id, state, finished_at)
+    SELECT $1, $2, $3, $4, $5, $6, CASE WHEN known THEN 'processed' ELSE 'received' END, CASE WHEN known THEN now() END
+      FROM (SELECT {condition} AS known) AS told
+        ON CONFLICT (source, event_id) DO NOTHING
+    RETURNING id, state),
+enqueued AS (
+    INSERT INTO jobs (kind, payload, order_key, max_attempts, correlation_id, trace)
+    SELECT $7, jsonb_build_object('inbox_id', id), $1 || ':' || $4, $8, $6, $9 FROM received WHERE state = 'received')
+SELECT state FROM received
+"""
+
+
+@functools.cache
+def _finishing(change: str) -> str:
+    along = f",\nchanged AS ({change})" if change else ""
+    return f"""
+WITH done AS ({completing("$4", "$5")}),
+finished AS (
+    UPDATE inbox SET state = $2, finished_at = now(), correlation_id = $3
+     WHERE id = $1 AND EXISTS (SELECT FROM done)){along}
+SELECT count(*) FROM done
+"""
+
+
 async def receive(connection: Connection, event: Received, *, job: str, max_attempts: int = 12) -> bool:
     """Stores the event and enqueues `job` for it; False when it had been received before."""
     job_id = await connection.fetchval(
@@ -126,8 +174,34 @@ async def receive(connection: Connection, event: Received, *, job: str, max_atte
         max_attempts,
         carrier(),
     )
-    signal(SIGNAL)
+    if job_id is not None:
+        signal(SIGNAL)
     return job_id is not None
+
+
+async def receive_unless(
+    connection: Connection, event: Received, known: Known, *, job: str, max_attempts: int = 12
+) -> str | None:
+    """Stores the event: `processed` and without a job when what it tells is known, else `received` and with one.
+
+    None when it had been received before.
+    """
+    state: str | None = await connection.fetchval(
+        _receiving(known.condition),
+        event.source,
+        event.event_id,
+        event.event_type,
+        event.object_key,
+        event.body,
+        correlation_id(),
+        job,
+        max_attempts,
+        carrier(),
+        *known.values,
+    )
+    if state == "received":
+        signal(SIGNAL)
+    return state
 
 
 async def keep(connection: Connection, event: Received) -> bool:
@@ -152,12 +226,18 @@ async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
     return row
 
 
-async def finish(connection: Connection, inbox_id: int, state: str, flow: str, job: Job) -> None:
+async def finish(
+    connection: Connection, inbox_id: int, state: str, flow: str, job: Job, change: Change | None = None
+) -> None:
     """Marks an event `processed` or `ignored`, notes which flow it turned out to belong to, and ends its job.
 
-    One statement, so that an event without an effect needs no transaction. Raises `LeaseLost`.
+    One statement, and `change` in it, so that an event with one effect or none needs no transaction. Raises
+    `LeaseLost`.
     """
-    done = await connection.fetchval(_FINISH, inbox_id, state, flow, job.id, job.fence)
+    change = change or Change("")
+    done = await connection.fetchval(
+        _finishing(change.statement), inbox_id, state, flow, job.id, job.fence, *change.values
+    )
     job.settled(ours=bool(done))
 
 
