@@ -77,6 +77,10 @@ class Postgres:
             "port": str(self.port),
             "unix_socket_directories": self._socket_folder(),
             "max_connections": "300",
+            # What six small databases work with fits in; the rest of a large one is in the system's cache.
+            "shared_buffers": "64MB",
+            # Asynchronous reads serve tables larger than that: one process is enough to wait for them.
+            "io_workers": "1",
             # Nothing here is large enough to be worth compiling, and a compiler is large.
             "jit": "off",
             "timezone": "UTC",

@@ -173,7 +173,8 @@ class Site:
             environment |= {f"{name}_HTTP_HOST": HOST, f"{name}_HTTP_PORT": str(self.ports.http(service))}
         render = (sys.executable, "-m", "services.gateway.render")
         yield Job("gateway configuration", Command(render, environment, output=configuration))
-        envoy = (_envoy(), "-c", str(configuration), "--disable-hot-restart", "--concurrency", "2", "-l", "warning")
+        # One thread carries more than everything behind it; each has its own connections to the services and to admin.
+        envoy = (_envoy(), "-c", str(configuration), "--disable-hot-restart", "--concurrency", "1", "-l", "warning")
         # Its access log is read with everybody else's lines, so it is not kept in a buffer for ten seconds.
         flush = ("--file-flush-interval-msec", "200")
         yield Process(

@@ -39,6 +39,8 @@ class Valkey:
             "save": '""',
             "appendonly": "no",
             "daemonize": "no",
+            # Its clockwork; what has expired is missed by nobody the moment it is asked for.
+            "hz": "1",
             "log-timestamp-format": "iso8601",
         }
         text = "".join(f"{name} {value}\n" for name, value in settings.items())

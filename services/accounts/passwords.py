@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn import zxcvbn
 
 from reliability import deadline
 
@@ -79,6 +78,9 @@ def _matches(stored: str, password: str) -> bool:
 
 
 def _weakness(password: str, known: list[str]) -> str | None:
+    # Here, off the event loop and when somebody chooses a password: its lists of words are 12 MiB.
+    from zxcvbn import zxcvbn
+
     judged = zxcvbn(_normalised(password)[:_JUDGED], user_inputs=[*known, "holdfast"])
     if judged["score"] >= _STRONG:
         return None

@@ -18,6 +18,7 @@ DEFAULTS: Mapping[str, str] = {
     "ROUTE_TIMEOUT": "8s",
     "BODY_TIMEOUT": "15s",
     "HEADERS_TIMEOUT": "5s",
+    "HEALTHY_INTERVAL": "2s",
     "HEALTH_INTERVAL": "1s",
 }
 # Hosts, ports, paths and durations need no other character; a quote or a line break would write YAML of its own.

@@ -244,7 +244,8 @@ async def answers(client: httpx.AsyncClient, path: str, status: int) -> bool:
 
 def environment(upstreams: dict[str, Upstream], port: int, admin_port: int) -> dict[str, str]:
     given = {"GATEWAY_HOST": HOST, "GATEWAY_PORT": str(port), "ADMIN_PORT": str(admin_port)}
-    given |= {"ROUTE_TIMEOUT": "1s", "BODY_TIMEOUT": "0.5s", "HEADERS_TIMEOUT": "0.5s", "HEALTH_INTERVAL": "0.1s"}
+    given |= {"ROUTE_TIMEOUT": "1s", "BODY_TIMEOUT": "0.5s", "HEADERS_TIMEOUT": "0.5s"}
+    given |= {"HEALTHY_INTERVAL": "0.1s", "HEALTH_INTERVAL": "0.1s"}
     for name, upstream in upstreams.items():
         given |= {f"{PLACEHOLDERS[name]}_HTTP_HOST": HOST, f"{PLACEHOLDERS[name]}_HTTP_PORT": str(upstream.port)}
     return given

@@ -1,6 +1,7 @@
 """Jobs: committed with their cause, run until done, owned by one worker at a time."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
@@ -298,6 +299,36 @@ async def test_one_worker_fires_a_schedule_and_each_run_is_stored(database: Data
         (run,) = await connection.fetch("SELECT * FROM job_runs")
     assert (run["job"], run["processed"], run["failed"]) == ("tick", 3, 1)
     assert run["finished_at"] <= datetime.now(UTC)
+
+
+async def test_a_schedule_is_fired_again_and_again(database: Database) -> None:
+    """The worker waits for the time of the next run, and does not miss the one after it."""
+    ran = asyncio.Semaphore(0)
+
+    async def tick(_scheduled_for: datetime) -> Run:
+        ran.release()
+        return Run()
+
+    worker = Worker(database, poll=0.01)
+    worker.every(0.05, "tick", tick)
+    stop = asyncio.Event()
+    at_work = asyncio.create_task(worker.run(stop))
+    async with asyncio.timeout(60):
+        for _ in range(4):
+            await ran.acquire()
+    stop.set()
+    await at_work
+
+
+async def test_the_next_run_is_that_of_the_schedule_that_is_due_first(database: Database) -> None:
+    """Others' schedules do not count, and when there is none, none is waited for."""
+    async with database.transaction() as connection:
+        await queue.plan(connection, ["daily", "hourly", "other"])
+        assert await queue.next_run(connection, ["daily", "hourly"]) <= 0
+        await queue.fire(connection, {"daily": 86_400.0, "hourly": 3600.0})
+        assert await queue.next_run(connection, ["daily", "hourly"]) == 3600.0
+        assert await queue.next_run(connection, ["daily"]) == 86_400.0
+        assert await queue.next_run(connection, ["unknown"]) == math.inf
 
 
 async def test_a_clock_that_was_ahead_does_not_stop_a_schedule(database: Database) -> None:

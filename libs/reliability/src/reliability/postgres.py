@@ -67,6 +67,7 @@ _FAIR_SECONDS: Final = 1.0
 _CLEANUP_SECONDS: Final = 1.0
 _IDLE_MARGIN: Final = 5000
 _KEPT_SECONDS: Final = 10.0
+_UNUSED_SECONDS: Final = 30.0  # a connection is a process of the server, and 7 MiB of it
 _POOL: Final = "database pool"
 _NOT_AVAILABLE: Final = "The database is not available; try again in a moment."
 _BROKEN = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -234,6 +235,7 @@ class Database:
                     self._url,
                     min_size=1,
                     max_size=self._size,
+                    max_inactive_connection_lifetime=_UNUSED_SECONDS,
                     init=prepare,
                     reset=_reset,
                     ssl=self._tls,

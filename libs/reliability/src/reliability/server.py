@@ -31,6 +31,7 @@ __all__ = ["main"]
 
 _log = get_logger(__name__)
 _KEEP_ALIVE = 75
+_DATE_SECONDS = 1.0
 _COLLECT_AFTER = 10_000
 
 S = TypeVar("S", bound=settings.ServiceSettings)
@@ -113,9 +114,24 @@ def _settle() -> None:
 class _Uvicorn(uvicorn.Server):
     """Uvicorn without its own signal handlers: the drain decides when it stops."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """Lets `serve` end once the requests in flight have."""
+        self.should_exit = True
+        if not self._stopping.done():
+            self._stopping.set_result(None)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        # Uvicorn's own looks ten times a second whether it shall stop. Told so, we wake for the date of the answers.
+        while not await self.on_tick(0):
+            await asyncio.wait({self._stopping}, timeout=_DATE_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -147,7 +163,7 @@ async def _serve_http(application: Application, runtime: Runtime[S], stop: async
     try:
         yield
     finally:
-        server.should_exit = True
+        server.stop()
         await task
 
 

@@ -25,7 +25,7 @@ class ServiceSettings(BaseSettings):
     http_port: int = Field(ge=1, le=65535)
     grpc_port: int = Field(ge=1, le=65535)
     database_url: PostgresDsn
-    database_pool_size: int = Field(default=5, ge=2, le=100)
+    database_pool_size: int = Field(default=4, ge=2, le=100)
     redis_url: RedisDsn
     public_url: str = "http://127.0.0.1:8080"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

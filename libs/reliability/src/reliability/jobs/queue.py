@@ -4,6 +4,7 @@ Enqueueing is one INSERT on the caller's connection: it commits or vanishes with
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -184,7 +185,7 @@ SELECT s.name, extract(epoch FROM now() - coalesce(
 
 # The schedules' row locks let one worker through; run row and job are born in the same statement. A next run
 # two periods away was noted by a clock that has been set back since: waiting for it would skip all in between.
-# All schedules at once: this is asked every second by every worker there is.
+# All schedules at once: any of them may be due, on every worker there is.
 _FIRE = """
 WITH due AS (
     SELECT s.name, w.every FROM job_schedules s JOIN unnest($1::text[], $2::float8[]) AS w (name, every) USING (name)
@@ -198,6 +199,11 @@ run AS (
 INSERT INTO jobs (kind, payload, unique_key, max_attempts)
 SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run
 RETURNING id
+"""
+
+# Of one that nobody has made known yet there is nothing to wait for.
+_NEXT = """
+SELECT extract(epoch FROM min(next_run_at) - now())::float8 FROM job_schedules WHERE name = ANY($1::text[])
 """
 
 # Two at once get a run each; a run may overlap another, as a late one overlaps its successor.
@@ -444,6 +450,12 @@ async def fire(connection: Connection, every: Mapping[str, float]) -> int:
     Those that another worker is firing at this moment are passed by.
     """
     return len(await connection.fetch(_FIRE, list(every), list(every.values())))
+
+
+async def next_run(connection: Connection, names: Iterable[str]) -> float:
+    """In how many seconds the first of the schedules is due: 0 or less when one is, infinite when there is none."""
+    seconds: float | None = await connection.fetchval(_NEXT, list(names))
+    return math.inf if seconds is None else seconds
 
 
 async def trigger(connection: Connection, name: str) -> int:

@@ -307,12 +307,12 @@ class Worker:
             await handler.parked(connection, job, reason)
 
     async def _keep(self, stop: asyncio.Event) -> None:
-        """Renews leases and recovers lost ones, three times per lease; fires schedules at each poll."""
+        """Renews leases and recovers lost ones, three times per lease; fires schedules within a poll of their time."""
         if self._schedules:
             while not await self._guard("plan", self._plan, default=False):  # noqa: ASYNC110 - the database tells nobody
                 await asyncio.sleep(self._poll)
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = firing = loop.time()
         while not stop.is_set():
             if loop.time() >= due:
                 due = loop.time() + min(self._lease / 3, HOUSEKEEPING)
@@ -320,8 +320,9 @@ class Worker:
                 await self._guard("recover", self._recover, default=None)
                 for observe in (self._observe, *self._observers):
                     await self._guard("observe", observe, default=None)
-            await self._guard("fire", self._fire_due, default=None)
-            await asyncio.sleep(self._poll)
+            if loop.time() >= firing:
+                firing = loop.time() + await self._guard("fire", self._fire_due, default=self._poll)
+            await asyncio.sleep(max(0.0, min(due, firing) - loop.time()))
 
     async def _plan(self) -> bool:
         async with self._database.transaction("plan schedules") as connection:
@@ -372,12 +373,18 @@ class Worker:
         _depth.set(dead, {"state": "parked"})
         _age.set(age)
 
-    async def _fire_due(self) -> None:
+    async def _fire_due(self) -> float:
+        """Fires what is due; the seconds until it is worth another look.
+
+        Other workers only move a next run away. What else may change it, an operator or a clock, is seen then.
+        """
         if not self._schedules:
-            return
+            return HOUSEKEEPING
         async with self._database.connection() as connection:
             if await queue.fire(connection, {each.name: each.every for each in self._schedules.values()}):
                 self._wake.set()
+            next_run = await queue.next_run(connection, self._schedules)
+        return min(max(next_run, self._poll), HOUSEKEEPING)
 
     async def _run_schedule(self, job: Job) -> None:
         run_id = job.payload["run_id"]
