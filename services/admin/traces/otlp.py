@@ -69,8 +69,8 @@ def _span(span: trace_pb2.Span) -> Span:
         # A clock that was set back during the span would make it negative.
         duration_ns=max(0, span.end_time_unix_nano - started_ns),
         status=_word(_STATUSES, span.status.code),
-        attributes=kept_attributes(dict(_pairs(span.attributes))),
-        links=list(_links(span)),
+        attributes=kept_attributes(_pairs(span.attributes)),
+        links=list(_links(span)) if span.links else [],
     )
 
 
@@ -91,16 +91,16 @@ def _service(attributes: Iterable[KeyValue]) -> str:
     return _text(next(names, "") or "unknown")[:128]
 
 
-def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    return ((_text(pair.key), _value(pair.value, depth)) for pair in attributes)
+def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> dict[str, Any]:
+    return {_text(pair.key): _value(pair.value, depth) for pair in attributes}
 
 
 def _value(value: AnyValue, depth: int) -> Any:
+    if text := value.string_value:  # which nearly all are
+        return _text(text)
     kind = value.WhichOneof("value")
     plain = getattr(value, kind) if kind else None
     match kind:
-        case "string_value":
-            return _text(value.string_value)
         case "double_value" if not math.isfinite(value.double_value):
             return str(value.double_value)  # JSON has no word for it
         case "bytes_value":
@@ -108,7 +108,7 @@ def _value(value: AnyValue, depth: int) -> Any:
         case "array_value":
             return [_value(item, depth + 1) for item in value.array_value.values] if depth < _MAX_DEPTH else None
         case "kvlist_value":
-            return dict(_pairs(value.kvlist_value.values, depth + 1)) if depth < _MAX_DEPTH else None
+            return _pairs(value.kvlist_value.values, depth + 1) if depth < _MAX_DEPTH else None
         case _:
             return plain
 
