@@ -27,7 +27,7 @@ async def show(wanted: str) -> int:
         await staff.close()
     found = [trace for trace in traces if "spans" in trace]  # one may be forgotten between the list and itself
     if not found:
-        print(f"nothing is known of {wanted!r}: spans are kept for seven days, and arrive a second after the fact")
+        print(f"nothing is known of {wanted!r}: spans are kept for seven days, and arrive seconds after the fact")
         return 1
     Report(Console()).tree(build(found))
     return 0

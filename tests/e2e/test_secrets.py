@@ -19,7 +19,7 @@ PASSWORD, NEXT, WRONG = "nine purple otters in a row", "ten purple otters in a r
 # Limits count by address: this one is nobody else's.
 OWN_ADDRESS = "127.0.0.9"
 _TOKEN = re.compile(r"#token=([A-Za-z0-9_-]+)")
-_TOLD = ("jobs", "audit_entries", "audit_log", "spans")
+_TOLD = ("jobs", "audit_entries", "audit_log", "span_batches")
 
 
 @dataclass

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 QUANTITY = 2
 COPIES = 5
 CLICKS = 20
-_SPAN_DELAY = 1.5
+_SPAN_DELAY = 3.0
 PURCHASE_SERVICES = {"gateway", "orders", "catalog", "payments-webhooks", "notifications"}
 
 

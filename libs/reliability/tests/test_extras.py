@@ -33,7 +33,7 @@ PARTS = {
     ("asgi", "redis"): ("revocation",),
     ("grpc",): ("rpc",),
     ("http",): ("http",),
-    ("telemetry",): ("exporting",),
+    ("telemetry",): ("exporting", "otlp"),
     ("server",): ("server", "runtime", "health", "settings"),
 }
 # Without the packages named in the first argument, import the modules named in the others.

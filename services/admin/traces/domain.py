@@ -4,11 +4,12 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Self
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id", "kept_attributes", "kept_name"]
+__all__ = ["Batch", "Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id", "kept_attributes", "kept_name"]
 
 _SECRET: Final = re.compile(
     r"passw|secret|token|authori[sz]ation|cookie|credential|signature|session[ ._-]?id|(api|private|access)[ ._-]?key"
@@ -27,14 +28,11 @@ def is_trace_id(text: str) -> bool:
     return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A span as it is stored. Times are in nanoseconds, `started_ns` since 1970."""
+class Span(NamedTuple):
+    """A span as it is stored: the view `spans` knows its places. Times are in nanoseconds, `started_ns` since 1970."""
 
-    trace_id: str
     span_id: str
     parent_id: str | None
-    service: str
     name: str
     kind: str
     started_ns: int
@@ -42,7 +40,16 @@ class Span:
     status: str
     attributes: Mapping[str, Any]
     links: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one export says of one trace, by one service, under one correlation id."""
+
+    trace_id: str
+    service: str
     correlation_id: str | None
+    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class Cursor:
 def kept_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes without those whose names look like secrets, and values without what may hold one."""
     # Looked at before it is cut: the end of a long name may be what tells.
-    return {name[:_MAX_NAME]: _kept(value) for name, value in attributes.items() if not _SECRET.search(name)}
+    return {name[:_MAX_NAME]: _kept(value) for name, value in attributes.items() if not _is_secret(name)}
 
 
 def kept_name(name: str) -> str:
@@ -110,8 +117,20 @@ def kept_name(name: str) -> str:
     return _without_tokens(name)[:_MAX_NAME]
 
 
+def _is_secret(name: str) -> bool:
+    """The same few names come with every span; the long ones are nobody's of ours, and would fill the memory."""
+    return _known_secret(name) if len(name) <= _MAX_NAME else _SECRET.search(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _known_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
+
+
 def _without_tokens(text: str) -> str:
-    return _TOKEN_PATH.sub(r"\1-", _QUERY.sub("", text))
+    if "?" in text:
+        text = _QUERY.sub("", text)
+    return _TOKEN_PATH.sub(r"\1-", text) if "/unsubscribe/" in text else text
 
 
 def _kept(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""OTLP messages as spans (https://opentelemetry.io/docs/specs/otlp)."""
+"""OTLP messages as batches of spans (https://opentelemetry.io/docs/specs/otlp)."""
 
 import base64
 import math
@@ -9,9 +9,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from services.admin.traces.domain import Span, kept_attributes, kept_name
+from services.admin.traces.domain import Batch, Span, kept_attributes, kept_name
 
-__all__ = ["CORRELATION", "spans_of"]
+__all__ = ["CORRELATION", "batches_of"]
 
 CORRELATION: Final = "correlation.id"
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
@@ -20,19 +20,23 @@ _MAX_DEPTH: Final = 4
 _YEAR_2200_NS: Final = 7_258_118_400 * 10**9
 
 
-def spans_of(request: ExportTraceServiceRequest) -> tuple[list[Span], int]:
-    """The spans of a request, and how many could not be used: without ids, or from an impossible time."""
-    spans: list[Span] = []
+def batches_of(request: ExportTraceServiceRequest) -> tuple[list[Batch], int]:
+    """What a request says of each trace, and how many spans could not be used: no ids, or an impossible time."""
+    batches: dict[tuple[bytes, str, str | None], Batch] = {}
     rejected = 0
     for resource in request.resource_spans:
         service = _service(resource.resource.attributes)
         for scope in resource.scope_spans:
-            for span in scope.spans:
-                if _usable(span):
-                    spans.append(_span(span, service))
-                else:
+            for exported in scope.spans:
+                if not _usable(exported):
                     rejected += 1
-    return spans, rejected
+                    continue
+                span = _span(exported)
+                key = (exported.trace_id, service, _correlation(span))
+                if (batch := batches.get(key)) is None:
+                    batch = batches[key] = Batch(key[0].hex(), *key[1:])
+                batch.spans.append(span)
+    return list(batches.values()), rejected
 
 
 def _usable(span: trace_pb2.Span) -> bool:
@@ -49,23 +53,24 @@ def _span_id(raw: bytes) -> str | None:
     return raw.hex() if len(raw) == 8 and any(raw) else None
 
 
-def _span(span: trace_pb2.Span, service: str) -> Span:
-    attributes = dict(_pairs(span.attributes))
-    correlation = attributes.get(CORRELATION)
+def _correlation(span: Span) -> str | None:
+    correlation = span.attributes.get(CORRELATION)
+    return correlation[:128] if isinstance(correlation, str) and correlation else None
+
+
+def _span(span: trace_pb2.Span) -> Span:
+    started_ns = span.start_time_unix_nano
     return Span(
-        trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
         parent_id=_span_id(span.parent_span_id),
-        service=service,
         name=kept_name(_text(span.name)),
         kind=_word(_KINDS, span.kind),
-        started_ns=span.start_time_unix_nano,
+        started_ns=started_ns,
         # A clock that was set back during the span would make it negative.
-        duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
+        duration_ns=max(0, span.end_time_unix_nano - started_ns),
         status=_word(_STATUSES, span.status.code),
-        attributes=kept_attributes(attributes),
-        links=list(_links(span)),
-        correlation_id=correlation[:128] if isinstance(correlation, str) and correlation else None,
+        attributes=kept_attributes(_pairs(span.attributes)),
+        links=list(_links(span)) if span.links else [],
     )
 
 
@@ -86,16 +91,16 @@ def _service(attributes: Iterable[KeyValue]) -> str:
     return _text(next(names, "") or "unknown")[:128]
 
 
-def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    return ((_text(pair.key), _value(pair.value, depth)) for pair in attributes)
+def _pairs(attributes: Iterable[KeyValue], depth: int = 0) -> dict[str, Any]:
+    return {_text(pair.key): _value(pair.value, depth) for pair in attributes}
 
 
 def _value(value: AnyValue, depth: int) -> Any:
+    if text := value.string_value:  # which nearly all are
+        return _text(text)
     kind = value.WhichOneof("value")
     plain = getattr(value, kind) if kind else None
     match kind:
-        case "string_value":
-            return _text(value.string_value)
         case "double_value" if not math.isfinite(value.double_value):
             return str(value.double_value)  # JSON has no word for it
         case "bytes_value":
@@ -103,7 +108,7 @@ def _value(value: AnyValue, depth: int) -> Any:
         case "array_value":
             return [_value(item, depth + 1) for item in value.array_value.values] if depth < _MAX_DEPTH else None
         case "kvlist_value":
-            return dict(_pairs(value.kvlist_value.values, depth + 1)) if depth < _MAX_DEPTH else None
+            return _pairs(value.kvlist_value.values, depth + 1) if depth < _MAX_DEPTH else None
         case _:
             return plain
 

@@ -23,7 +23,7 @@ from reliability.deadline import deadline_scope
 from reliability.errors import Problem
 from reliability.logging import get_logger
 from reliability.telemetry import untraced
-from services.admin.traces.otlp import spans_of
+from services.admin.traces.otlp import batches_of
 from services.admin.traces.service import TraceService
 
 __all__ = ["MAX_BODY", "MAX_INFLATED", "receiver"]
@@ -69,11 +69,11 @@ class _Receiver:
             raise _Refused(405, UNIMPLEMENTED, "Send POST.", {"Allow": "POST"})
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _PROTOBUF:
             raise _Refused(415, INVALID_ARGUMENT, f"Send {_PROTOBUF}.")
-        spans, rejected = spans_of(_parse(await _body(request)))
+        batches, rejected = batches_of(_parse(await _body(request)))
         try:
-            await self._traces.keep(spans)
+            await self._traces.keep(batches)
         except Problem as problem:
-            _log.warning("spans_not_stored", spans=len(spans), code=problem.code)
+            _log.warning("spans_not_stored", spans=sum(len(batch.spans) for batch in batches), code=problem.code)
             raise _Refused(503, UNAVAILABLE, "Not stored; send again.", {"Retry-After": "1"}) from problem
         answer = ExportTraceServiceResponse()
         if rejected:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from reliability.postgres import Connection
-from services.admin.traces.domain import Cursor, Span, StoredSpan, TraceSummary
+from services.admin.traces.domain import Batch, Cursor, StoredSpan, TraceSummary
 
 if TYPE_CHECKING:
     import asyncpg
@@ -14,90 +14,85 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SPANS", "add", "newest", "of_correlation", "prune", "spans_of"]
 
 MAX_SPANS: Final = 5000
-_BATCH: Final = 1000
+_BATCH: Final = 5000
 
-# Rows go in sorted by key, so that two senders of one trace never wait for each other in a circle.
+# Spans are no promise: nobody waits for the disk, and a server that crashes may forget the last half second of them.
 _ADD = """
-WITH batch AS MATERIALIZED (
-    SELECT trace_id, span_id, parent_id, service, name, kind,
-           timestamptz 'epoch' + (started_ns / 1000) * interval '1 microsecond' AS started_at,
-           duration_ns, status, attributes::jsonb, links::jsonb, correlation_id
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                  $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[])
-           AS new (trace_id, span_id, parent_id, service, name, kind, started_ns,
-                   duration_ns, status, attributes, links, correlation_id)),
-seen AS (
-    INSERT INTO traces (trace_id, started_at)
-    SELECT trace_id, min(started_at) FROM batch GROUP BY trace_id ORDER BY trace_id
-        ON CONFLICT (trace_id) DO UPDATE SET started_at = excluded.started_at
-     WHERE excluded.started_at < traces.started_at)
-INSERT INTO spans (trace_id, span_id, parent_id, service, name, kind, started_at,
-                   duration_ns, status, attributes, links, correlation_id)
-SELECT * FROM batch ORDER BY trace_id, span_id
-    ON CONFLICT (trace_id, span_id) DO NOTHING
+WITH hurried AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+INSERT INTO span_batches (trace_id, service, correlation_id, started_at, spans)
+SELECT trace_id, service, correlation_id,
+       timestamptz 'epoch' + (started_ns / 1000) * interval '1 microsecond', spans
+  FROM hurried, unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[])
+       AS new (trace_id, service, correlation_id, started_ns, spans)
 """
 
+# Without a cursor a page begins after everything: one form that the index can always serve.
+_PAGE = """
+(started_at, trace_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, repeat('0', 32)::uuid))
+ ORDER BY started_at DESC, trace_id DESC LIMIT $3"""
+# A trace begins with the earliest of its batches, which stands for it here. Of the newest few it is asked one by one.
+_LISTED = f"""
+WITH listed AS (
+    SELECT trace_id, started_at FROM span_batches AS batch
+     WHERE id = (SELECT id FROM span_batches WHERE trace_id = batch.trace_id ORDER BY started_at, id LIMIT 1)
+       AND {_PAGE}),
+"""
+_LISTED_OF_CORRELATION = f"""
+WITH flow AS MATERIALIZED (SELECT DISTINCT trace_id FROM span_batches WHERE correlation_id = $4),
+listed AS (
+    SELECT trace_id, started_at
+      FROM flow CROSS JOIN LATERAL (
+           SELECT started_at FROM span_batches WHERE trace_id = flow.trace_id ORDER BY started_at LIMIT 1) AS first
+     WHERE {_PAGE}),
+"""
+# OFFSET 0 has the spans of each listed trace looked up by its id, not those of all joined with the list.
 # The root is the first span whose parent is not in the trace: its parent may be a client's own span.
 _SUMMARY = """
-SELECT listed.trace_id, listed.started_at, root.name AS root, root.service, whole.span_count, whole.status,
-       whole.duration_ms
-  FROM listed
- CROSS JOIN LATERAL (
-       SELECT count(*) AS span_count,
-              CASE WHEN bool_or(status = 'error') THEN 'error' ELSE 'ok' END AS status,
-              (extract(epoch FROM max(started_at + duration_ns / 1000 * interval '1 microsecond') - min(started_at))
-               * 1000)::float8 AS duration_ms
-         FROM spans WHERE spans.trace_id = listed.trace_id) AS whole
- CROSS JOIN LATERAL (
-       SELECT name, service FROM spans AS child
-        WHERE child.trace_id = listed.trace_id
-        ORDER BY EXISTS (SELECT FROM spans AS parent
-                          WHERE parent.trace_id = child.trace_id AND parent.span_id = child.parent_id),
-                 started_at, span_id
-        LIMIT 1) AS root
+seen AS MATERIALIZED (
+    SELECT span.* FROM listed CROSS JOIN LATERAL (
+           SELECT trace_id, span_id, parent_id, service, name, status, started_at, duration_ns
+             FROM spans WHERE spans.trace_id = listed.trace_id OFFSET 0) AS span),
+whole AS (
+    SELECT trace_id, count(*) AS span_count,
+           CASE WHEN bool_or(status = 'error') THEN 'error' ELSE 'ok' END AS status,
+           (extract(epoch FROM max(started_at + duration_ns / 1000 * interval '1 microsecond') - min(started_at))
+            * 1000)::float8 AS duration_ms
+      FROM seen GROUP BY trace_id),
+root AS (
+    SELECT DISTINCT ON (trace_id) trace_id, name, service FROM seen
+     ORDER BY trace_id, coalesce((trace_id, parent_id) IN (SELECT trace_id, span_id FROM seen), false),
+              started_at, span_id)
+SELECT replace(listed.trace_id::text, '-', '') AS trace_id, listed.started_at, root.name AS root, root.service,
+       whole.span_count, whole.status, whole.duration_ms
+  FROM listed JOIN whole USING (trace_id) JOIN root USING (trace_id)
  ORDER BY listed.started_at DESC, listed.trace_id DESC
 """
-# Without a cursor the page begins after everything: one form that the index can always serve.
-_PAGE = """
-(started_at, trace_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::text, ''))
- ORDER BY started_at DESC, trace_id DESC LIMIT $3"""
-_NEWEST = f"WITH listed AS (SELECT trace_id, started_at FROM traces WHERE {_PAGE}) {_SUMMARY}"
-_OF_CORRELATION = f"""
-WITH listed AS (
-    SELECT trace_id, started_at FROM traces
-     WHERE trace_id IN (SELECT trace_id FROM spans WHERE correlation_id = $4) AND {_PAGE})
-{_SUMMARY}
-"""
+_NEWEST = _LISTED + _SUMMARY
+_OF_CORRELATION = _LISTED_OF_CORRELATION + _SUMMARY
 _SPANS = """
 SELECT span_id, parent_id, service, name, kind, started_at, duration_ns, status, attributes, links
   FROM spans WHERE trace_id = $1 ORDER BY started_at, span_id LIMIT $2
 """
+# Batches are numbered as they come, so the oldest are found without an index of their times.
 _PRUNE = """
-WITH old AS (
-    DELETE FROM traces WHERE trace_id IN (
-        SELECT trace_id FROM traces WHERE received_at < now() - $1 * interval '1 day' LIMIT $2)
-    RETURNING trace_id),
-gone AS (DELETE FROM spans USING old WHERE spans.trace_id = old.trace_id)
-SELECT count(*) FROM old
+WITH oldest AS (SELECT trace_id, received_at FROM span_batches ORDER BY id LIMIT $2),
+gone AS (
+    DELETE FROM span_batches
+     WHERE trace_id IN (SELECT trace_id FROM oldest WHERE received_at < now() - $1 * interval '1 day')
+    RETURNING trace_id)
+SELECT count(DISTINCT trace_id) FROM gone
 """
 
 
-async def add(connection: Connection, spans: Sequence[Span]) -> None:
-    """Stores spans; one that is there already stays as it is."""
+async def add(connection: Connection, batches: Sequence[Batch]) -> None:
+    """Stores batches as they are: a span that is there already is left out when it is read."""
     await connection.execute(
         _ADD,
-        [span.trace_id for span in spans],
-        [span.span_id for span in spans],
-        [span.parent_id for span in spans],
-        [span.service for span in spans],
-        [span.name for span in spans],
-        [span.kind for span in spans],
-        [span.started_ns for span in spans],
-        [span.duration_ns for span in spans],
-        [span.status for span in spans],
-        [orjson.dumps(span.attributes).decode() for span in spans],
-        [orjson.dumps(span.links).decode() for span in spans],
-        [span.correlation_id for span in spans],
+        [batch.trace_id for batch in batches],
+        [batch.service for batch in batches],
+        [batch.correlation_id for batch in batches],
+        [min(span.started_ns for span in batch.spans) for batch in batches],
+        [orjson.dumps(batch.spans, default=tuple).decode() for batch in batches],
     )
 
 
@@ -119,7 +114,7 @@ async def spans_of(connection: Connection, trace_id: str) -> list[StoredSpan]:
 
 
 async def prune(connection: Connection, days: int) -> int:
-    """Deletes traces that were first heard of longer ago, 1,000 at most; how many."""
+    """Deletes the oldest traces, as long as they were first heard of longer ago; how many. 0 when none is left."""
     return int(await connection.fetchval(_PRUNE, days, _BATCH))
 
 

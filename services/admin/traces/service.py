@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from reliability.postgres import Database
 from services.admin.traces import repository
-from services.admin.traces.domain import Cursor, Span, StoredSpan, TraceSummary, is_trace_id
+from services.admin.traces.domain import Batch, Cursor, StoredSpan, TraceSummary, is_trace_id
 from services.admin.traces.errors import NoSuchTrace
 
 __all__ = ["TraceService"]
@@ -17,11 +17,11 @@ class TraceService:
         self._database = database
         self._retention_days = retention_days
 
-    async def keep(self, spans: Sequence[Span]) -> None:
-        """Stores spans in one statement; sent twice, they are stored once."""
-        if spans:
+    async def keep(self, batches: Sequence[Batch]) -> None:
+        """Stores an export in one statement; sent twice, its spans are read once."""
+        if batches:
             async with self._database.connection() as connection:
-                await repository.add(connection, spans)
+                await repository.add(connection, batches)
 
     async def page(
         self, correlation_id: str | None, cursor: Cursor | None, limit: int

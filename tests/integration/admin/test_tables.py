@@ -1,8 +1,5 @@
 """Nothing in admin's schema is there for nothing."""
 
-import asyncpg
-import pytest
-
 from reliability import audit
 from reliability.ids import new_id
 from services.admin.incidents.domain import NewIncident
@@ -34,22 +31,4 @@ async def test_every_table_is_reached(admin: Admin) -> None:
     await admin.runtime.worker._plan()
     await admin.runtime.worker.run_until_idle()
     assert await filled() == tables - UNUSED
-    assert await filled() >= {"traces", "spans"}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "traces SET trace_id = upper(trace_id)",
-        "spans SET span_id = 'x'",
-        "spans SET parent_id = ''",
-        "spans SET kind = 'tomorrow'",
-        "spans SET status = 'fine'",
-        "spans SET duration_ns = -1",
-    ],
-)
-async def test_the_database_itself_refuses_what_is_no_span(admin: Admin, change: str) -> None:
-    """Ids, kinds, statuses and durations are held by constraints, not by the receiver alone."""
-    await admin.export(span("shop", "checkout"))
-    with pytest.raises(asyncpg.CheckViolationError):
-        await admin.execute(f"UPDATE {change}")
+    assert await filled() >= {"span_batches"}

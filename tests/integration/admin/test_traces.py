@@ -224,17 +224,18 @@ async def test_old_traces_are_forgotten_whole(make_admin: MakeAdmin) -> None:
     await admin.export(*(span(f"t{n}", f"s{n}", attributes=FLOW) for n in range(4)))
     await admin.export(span("t0", "another"))
     await admin.execute(
-        "UPDATE traces SET received_at = now() - interval '2 days' - interval '1 second' WHERE trace_id = ANY($1)",
+        "UPDATE span_batches SET received_at = now() - interval '2 days' - interval '1 second'"
+        " WHERE id IN (SELECT min(id) FROM span_batches WHERE trace_id = ANY($1) GROUP BY trace_id)",
         [trace_id_of("t0"), trace_id_of("t1")],
     )
     await admin.execute(
-        "UPDATE traces SET received_at = now() - interval '2 days' + interval '1 hour' WHERE trace_id = $1",
+        "UPDATE span_batches SET received_at = now() - interval '2 days' + interval '1 hour' WHERE trace_id = $1",
         trace_id_of("t2"),
     )
     await admin.runtime.worker._plan()
     await admin.runtime.worker.run_until_idle()
     assert sorted(names(await walk(admin))) == ["s2", "s3"]
-    assert await admin.value("SELECT count(*) FROM spans") == 2
+    assert await admin.value("SELECT count(*) FROM span_batches") == 2
     runs = await admin.rows(
         "SELECT job, processed, failed, finished_at IS NOT NULL AS done FROM job_runs WHERE job = 'prune_spans'"
     )
@@ -244,6 +245,6 @@ async def test_old_traces_are_forgotten_whole(make_admin: MakeAdmin) -> None:
 async def test_more_than_a_batch_is_forgotten_in_one_run(admin: Admin) -> None:
     """It goes on until nothing old is left."""
     await admin.export(*(span(f"t{n}", f"s{n}") for n in range(1500)))
-    await admin.execute("UPDATE traces SET received_at = now() - interval '1 year'")
+    await admin.execute("UPDATE span_batches SET received_at = now() - interval '1 year'")
     assert await TraceService(admin.runtime.database, retention_days=7).prune() == 1500
-    assert await admin.value("SELECT count(*) FROM spans") == 0
+    assert await admin.value("SELECT count(*) FROM span_batches") == 0

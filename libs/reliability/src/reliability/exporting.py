@@ -4,9 +4,10 @@ Spans leave over OTLP/HTTP; metrics are read at `/metrics`. Every span carries `
 business flow can be found again across requests, jobs and webhooks that have traces of their own.
 """
 
+from typing import Final
+
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
@@ -14,8 +15,12 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from reliability.context import correlation_id
+from reliability.otlp import Exporter
 
 __all__ = ["CorrelationProcessor", "setup_telemetry", "shutdown_telemetry"]
+
+# What a killed process takes with it, and what whoever reads a trace waits for; each export costs both ends a request.
+_SECONDS: Final = 2.0
 
 
 class CorrelationProcessor(SpanProcessor):
@@ -34,14 +39,15 @@ class CorrelationProcessor(SpanProcessor):
 def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0") -> None:
     """Starts exporting spans to `<endpoint>/v1/traces`; without an endpoint spans are made but go nowhere.
 
-    Sampling follows the caller's `traceparent` and is 100 % where a trace starts here.
+    They are sent every two seconds, and as soon as 512 wait. Sampling follows the caller's `traceparent` and is 100 %
+    where a trace starts here.
     """
     resource = Resource.create({"service.name": service, "service.version": version, "service.namespace": "holdfast"})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(CorrelationProcessor())
     if endpoint:
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+        exporter = Exporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_SECONDS * 1000))
     trace.set_tracer_provider(provider)
     metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[PrometheusMetricReader()]))
 
