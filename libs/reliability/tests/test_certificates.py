@@ -1,6 +1,7 @@
 """Certificates are renewed under running servers and channels, and no call is lost."""
 
 import asyncio
+import itertools
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,6 +17,8 @@ from deploy.local.ports import HOST
 from holdfast.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from holdfast.common.v1 import access_pb2
 from reliability import rpc
+from reliability.rpc.channel import RenewingChannel
+from reliability.testing import FakeClock
 
 REQUEST = catalog_pb2.GetVariantsRequest()
 
@@ -87,7 +90,8 @@ async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def channel(wire: Wire) -> AsyncIterator[grpc.aio.Channel]:
-    channel = rpc.channel(f"{HOST}:{wire.port}", wire.caller)
+    """One that looks at the files with each call, for a second lies between any two."""
+    channel = RenewingChannel(f"{HOST}:{wire.port}", wire.caller, now=itertools.count().__next__)
     yield channel
     await channel.close()
 
@@ -120,6 +124,20 @@ async def test_a_call_in_flight_ends_where_it_began(wire: Wire, channel: grpc.ai
     await slow
     first, second = wire.peer.callers
     assert first != second
+
+
+async def test_files_are_looked_at_once_a_second(wire: Wire) -> None:
+    """Calls that come within the second go the way of the one before; the first after it takes what is new."""
+    clock = FakeClock()
+    channel = RenewingChannel(f"{HOST}:{wire.port}", wire.caller, now=clock)
+    await wire.ask(channel)
+    wire.renew()
+    await wire.ask(channel)
+    clock.advance(1.0)
+    await wire.ask(channel)
+    first, second, third = wire.peer.callers
+    assert first == second != third
+    await channel.close()
 
 
 async def test_no_call_is_lost_while_certificates_change(wire: Wire, channel: grpc.aio.Channel) -> None:

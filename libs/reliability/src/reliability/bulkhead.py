@@ -5,10 +5,11 @@ dependency: when that is slow, it drowns its own compartment and not the ship.
 """
 
 import asyncio
-import contextlib
 import weakref
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
+from types import TracebackType
 from typing import Final
 
 from opentelemetry import metrics
@@ -78,14 +79,9 @@ class Bulkhead:
         """Those in the waiting room."""
         return sum(map(len, self._lanes.values()))
 
-    @contextlib.asynccontextmanager
-    async def permit(self, priority: Priority = Priority.NORMAL) -> AsyncIterator[None]:
+    def permit(self, priority: Priority = Priority.NORMAL) -> AbstractAsyncContextManager[None]:
         """Holds a permit around the block. Raises `Overloaded`."""
-        await self.acquire(priority)
-        try:
-            yield
-        finally:
-            self.release()
+        return _Permit(self, priority)
 
     async def acquire(self, priority: Priority = Priority.NORMAL) -> None:
         """Takes a permit, which must be given back by `release()`. Raises `Overloaded`."""
@@ -146,6 +142,23 @@ class Bulkhead:
         return Overloaded(
             "Too much is asked of us at the moment; try again in a moment.", retry_after=self._retry_after
         )
+
+
+class _Permit:
+    """By hand: around every call, where a generator costs four times as much."""
+
+    __slots__ = ("_bulkhead", "_priority")
+
+    def __init__(self, bulkhead: Bulkhead, priority: Priority) -> None:
+        self._bulkhead, self._priority = bulkhead, priority
+
+    async def __aenter__(self) -> None:
+        await self._bulkhead.acquire(self._priority)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bulkhead.release()
 
 
 def _send_away(ticket: "asyncio.Future[bool]") -> None:

@@ -57,28 +57,35 @@ class limit:  # noqa: N801 - used as a function is
     Yields the seconds granted. Raises `DeadlineExceeded`, before the block when nothing is left.
     """
 
-    __slots__ = ("_cap", "_scope", "_step")
+    __slots__ = ("_alarm", "_cancelling", "_cap", "_late", "_step", "_task")
 
     def __init__(self, cap: float, step: str) -> None:
         self._cap, self._step = cap, step
 
+    # As `asyncio.timeout` does it, which would ask for a second object and two more coroutines.
     async def __aenter__(self) -> float:
         seconds = remaining(self._cap)
         if seconds <= 0:
             raise DeadlineExceeded(self._step)
-        self._scope = asyncio.timeout(seconds)
-        await self._scope.__aenter__()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only a task can be given a limit")
+        self._task, self._cancelling, self._late = task, task.cancelling(), False
+        self._alarm = task.get_loop().call_later(seconds, self._ring)
         return seconds
+
+    def _ring(self) -> None:
+        self._late = True
+        self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            await self._scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            raise DeadlineExceeded(self._step) from None
-        # A TimeoutError from within (a socket's own) is the step's business, not the deadline's.
-        if isinstance(error, TimeoutError) and self._scope.expired():
+        self._alarm.cancel()
+        if not self._late:  # a TimeoutError from within (a socket's own) is the step's business, not the deadline's
+            return
+        ours = self._task.uncancel() <= self._cancelling  # nobody else wants it to end
+        if isinstance(error, TimeoutError) or (ours and kind is asyncio.CancelledError):
             raise DeadlineExceeded(self._step) from None
 
 

@@ -8,8 +8,8 @@ so at once and asks again every second or two.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -57,6 +57,8 @@ _GONE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,  # the server's last words have arrived, the end of the connection has not
 )
+# What may end a block otherwise than by an error of its own.
+_ENDS = (*_GONE, asyncpg.InterfaceError, asyncpg.QueryCanceledError)
 # What a server says, or does not, that stops or starts. A pool that is closed is none of them.
 _AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 _CONNECT_ATTEMPTS: Final = 4
@@ -158,34 +160,15 @@ async def _commit(connection: Connection) -> None:
         raise RuntimeError(message)
 
 
-@contextmanager
-def _away() -> Iterator[None]:
-    """Errors of connecting."""
-    try:
-        yield
-    except _GONE as error:
-        raise Unavailable(_NOT_AVAILABLE) from error
-    except asyncpg.InterfaceError as error:
-        if "pool is clos" not in str(error):
-            raise
-        message = "The database connections are closed: this process is stopping."
-        raise Unavailable(message) from error
+def _explain(error: Exception, connection: Connection) -> None:
+    """Raises what an error of a block that holds `connection` is to its caller; returns where that is the error itself.
 
-
-@contextmanager
-def _lost(connection: Connection) -> Iterator[None]:
-    """Errors of a block that holds `connection`.
-
-    While it is open, a TimeoutError or a file that is not there came from somewhere else and passes.
+    While it is open, a TimeoutError or a file that is not there came from somewhere else.
     """
-    try:
-        yield
-    except asyncpg.QueryCanceledError as error:  # statement_timeout, a moment before our own clock
+    if isinstance(error, asyncpg.QueryCanceledError):  # statement_timeout, a moment before our own clock
         raise DeadlineExceeded("database") from error
-    except (*_GONE, asyncpg.InterfaceError) as error:
-        foreign = isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ConnectionError)
-        if foreign and not _closed(connection):
-            raise
+    foreign = isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, ConnectionError)
+    if not foreign or _closed(connection):
         raise Unavailable(_NOT_AVAILABLE) from error
 
 
@@ -256,45 +239,42 @@ class Database:
         if outer is not None and outer.active:
             message = "this task already holds a connection; pass it on instead of acquiring another"
             raise RuntimeError(message)
+        permit, granted = self._permit(), deadline.remaining(deadline.DATABASE_CAP)
         hold = _Hold()
         token = _hold.set(hold)
         try:
-            with self._judged():
-                acquired = self._again()
-                if acquired is None:
-                    with _away():
-                        acquired = await self._acquire()
-                clean = False
-                try:
-                    with _lost(acquired):
-                        async with deadline.limit(deadline.DATABASE_CAP, "database"):
-                            yield acquired
-                    clean = True
-                finally:
-                    if not (clean and self._keep(acquired)):
-                        await uninterrupted(self._release(acquired))
+            acquired = self._again() or await self._acquire()
+            clean = False
+            try:
+                async with deadline.limit(deadline.DATABASE_CAP, "database"):
+                    yield acquired
+                clean = True
+            except _ENDS as error:
+                _explain(error, acquired)
+                raise
+            finally:
+                if not (clean and self._keep(acquired)):
+                    await uninterrupted(self._release(acquired))
+        except BaseException as error:
+            self._blame(permit, error, granted)
+            raise
         finally:
             hold.active = False
             _hold.reset(token)
+        permit.success()
         self._tell(hold.signals)
 
-    @contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Tells the breaker how the block ended. A pool that is full says something about us, not about the server."""
-        permit = self._permit()
-        granted = deadline.remaining(deadline.DATABASE_CAP)
-        try:
-            yield
-        except DeadlineExceeded as error:
-            if granted < _FAIR_SECONDS or (error.extensions["step"] == _POOL and self._full()):
-                permit.give_back()
-            else:
-                permit.failure(error)
-            raise
-        except BaseException as error:
+    def _blame(self, permit: Permit, error: BaseException, granted: float) -> None:
+        """Tells the breaker what ended a use that had `granted` seconds.
+
+        A pool that is full says something about us, not about the server.
+        """
+        if isinstance(error, DeadlineExceeded) and (
+            granted < _FAIR_SECONDS or (error.extensions["step"] == _POOL and self._full())
+        ):
+            permit.give_back()
+        else:
             permit.failure(error)
-            raise
-        permit.success()
 
     def _full(self) -> bool:
         """Whether every connection is there and in use: then one waits for us, otherwise for the server."""
@@ -362,6 +342,13 @@ class Database:
                         cap=_CONNECT_BACKOFF,
                         seconds=deadline.DATABASE_CAP,
                     )
+        except _GONE as error:
+            raise Unavailable(_NOT_AVAILABLE) from error
+        except asyncpg.InterfaceError as error:
+            if "pool is clos" not in str(error):
+                raise
+            message = "The database connections are closed: this process is stopping."
+            raise Unavailable(message) from error
         finally:
             self._waiting -= 1
 

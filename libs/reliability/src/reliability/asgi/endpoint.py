@@ -45,6 +45,8 @@ MAX_BODY: Final = 1024 * 1024
 """Bytes of a body, unless the row of the route says otherwise: 1 MiB."""
 _LENGTH: Final = re.compile(r"[0-9]+")
 _DIGITS: Final = 18
+# U+0000 in JSON, which has no other way to write it.
+_NUL: Final = b"\\u0000"
 # No body of ours is deeper than five; Python gives up at about a thousand, with an error that would be ours.
 _MAX_DEPTH: Final = 64
 
@@ -81,8 +83,8 @@ class Answer:
         if self.body is None:
             response = Response(status_code=self.status, headers=dict(self.headers))
         else:
-            body = self.body.model_dump(mode="json") if isinstance(self.body, BaseModel) else self.body
-            response = Response(orjson.dumps(body), self.status, dict(self.headers), "application/json")
+            body = self.body.model_dump_json() if isinstance(self.body, BaseModel) else orjson.dumps(self.body)
+            response = Response(body, self.status, dict(self.headers), "application/json")
         for cookie in self.cookies:
             response.headers.append("set-cookie", cookie)
         return response
@@ -187,11 +189,11 @@ class _Resource:
         if endpoint.body is not None:
             payload = _parse(request, raw)
             key = _key(request, endpoint, payload)
-            call.body = _validate(endpoint.body, payload)
+            call.body = _validate(endpoint.body, payload, nul=_NUL in raw)
         else:
             key = _key(request, endpoint, hashlib.sha256(raw).hexdigest() if raw else None)
         if endpoint.query is not None:
-            call.query = _validate(endpoint.query, dict(request.query_params))
+            call.query = _validate(endpoint.query, dict(request.query_params), nul=True)
         return await _run(endpoint, call, key)
 
     async def _authorise(self, request: Request, endpoint: Endpoint) -> None:
@@ -299,13 +301,15 @@ def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key 
         if endpoint.key is KeyRule.REQUIRED:
             raise IdempotencyKeyMissing
         return None
-    route = f"{endpoint.method} {request.url.path}"
-    asked = f"{route}?{request.url.query}" if request.url.query else route
+    query = request.scope["query_string"].decode("latin-1")
+    route = f"{endpoint.method} {request.scope['path']}"
+    asked = f"{route}?{query}" if query else route
     return idempotency.Key(route, idempotency.parse(header), fingerprint(asked, payload))
 
 
-def _validate(model: type[BaseModel], payload: Any) -> BaseModel:
-    if errors := [FieldError(pointer, "must not contain the NUL character") for pointer in _nul(payload)]:
+def _validate(model: type[BaseModel], payload: Any, *, nul: bool) -> BaseModel:
+    """The model of a payload that may hold U+0000 when `nul` says so."""
+    if nul and (errors := [FieldError(at, "must not contain the NUL character") for at in _nul(payload)]):
         raise ValidationFailed(errors)
     try:
         return model.model_validate(payload)

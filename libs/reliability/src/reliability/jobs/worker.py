@@ -7,6 +7,7 @@ lease lost
 """
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze, St
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import full_jitter, retry
+from reliability.tally import Tally
 
 __all__ = ["Worker"]
 
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 _log = get_logger(__name__)
 _meter = metrics.get_meter("reliability")
-_outcomes = _meter.create_counter("reliability.jobs.outcomes", description="Finished attempts by kind and outcome")
+_outcomes = Tally("reliability.jobs.outcomes", "Finished attempts by kind and outcome", ["kind", "outcome"])
 _depth = _meter.create_gauge("reliability.jobs.depth", description="Jobs by state")
 _late = _meter.create_gauge(
     "reliability.schedules.late", unit="s", description="By schedule, how long its next finished run is overdue"
@@ -141,12 +143,12 @@ class Worker:
         self.every(3600.0, "prune_jobs", self._prune)
         with telemetry.untraced():  # a task keeps the context it was made in
             keeper = asyncio.create_task(self._keep(stop))
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(self._wake_at(stop))
         try:
             while not stop.is_set():
                 claimed = await self._guard("claim", self._claim, default=0)
                 if claimed < self._concurrency:
-                    await self._wait(stopping)
+                    await self._wait()
         finally:
             stopping.cancel()
             await self._drain()
@@ -168,14 +170,16 @@ class Worker:
             attempts += claimed
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _wait(self, stopping: "asyncio.Task[bool]") -> None:
-        """Until a commit in this process signals work, a slot becomes free, or the poll is due."""
-        waking = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({stopping, waking}, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
+    async def _wait(self) -> None:
+        """Until a commit in this process signals work, a slot becomes free, the poll is due or the end has come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._poll):
+                await self._wake.wait()
         self._wake.clear()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
 
     async def _guard(self, name: str, step: Callable[[], Awaitable[T]], default: T) -> T:
         """A worker outlives its database and its handlers' hooks: what fails now is tried again later."""
@@ -237,7 +241,7 @@ class Worker:
             else:
                 if not job.completed:
                     await uninterrupted(self._complete(job))
-                _outcomes.add(1, {"kind": job.kind, "outcome": "done"})
+                _outcomes.add(job.kind, "done")
 
     async def _failed(self, handler: Handler, job: Job, error: BaseException) -> None:
         """Records a failed attempt. Every statement is fenced: when the lease is lost, nothing changes."""
@@ -246,7 +250,7 @@ class Worker:
         away = _is_away(error) and job.age < OUTAGE
         dead = isinstance(error, Park) or (job.last_attempt and not away)
         outcome = "lease_lost" if isinstance(error, LeaseLost) else "parked" if dead else "failed"
-        _outcomes.add(1, {"kind": job.kind, "outcome": outcome})
+        _outcomes.add(job.kind, outcome)
         log = _log.error if outcome == "parked" else _log.warning
         log(
             f"job_{outcome}",

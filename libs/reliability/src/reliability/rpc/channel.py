@@ -1,6 +1,8 @@
-"""A channel that calls with the certificate of now: when the files change, later calls take a new connection."""
+"""A channel that calls with the certificate of now: a second after the files change calls take a new connection."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,15 +22,21 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.enable_retries", 0),
 )
+_LOOK_SECONDS: Final = 1.0
 _log = get_logger(__name__)
 
 
 class RenewingChannel(grpc.aio.Channel):
-    """Stands for the newest channel to an address. Calls in flight end on the one they began on."""
+    """Stands for the newest channel to an address. Calls in flight end on the one they began on.
 
-    def __init__(self, address: str, tls: Tls) -> None:
+    Calls look at the files once a second at most, by `now`, a monotonic clock in seconds.
+    """
+
+    def __init__(self, address: str, tls: Tls, *, now: Callable[[], float] = time.monotonic) -> None:
         self._address = address
         self._tls = tls
+        self._now = now
+        self._look_at = now() + _LOOK_SECONDS
         self._material: Material = tls.material
         self._inner = self._opened()
         self._closing: set[asyncio.Task[None]] = set()
@@ -39,16 +47,22 @@ class RenewingChannel(grpc.aio.Channel):
     @property
     def current(self) -> grpc.aio.Channel:
         """The channel that a call made now goes over."""
-        fresh = self._tls.material
-        if fresh is not self._material:
-            _log.info("channel_renewed", address=self._address)
-            old, self._material = self._inner, fresh
-            self._inner = self._opened()
-            # Refuses no call: there is none to come, and those in flight have a deadline within this.
-            closing = asyncio.get_running_loop().create_task(old.close(DATABASE_CAP))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+        if (now := self._now()) >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            self._look()
         return self._inner
+
+    def _look(self) -> None:
+        fresh = self._tls.material
+        if fresh is self._material:
+            return
+        _log.info("channel_renewed", address=self._address)
+        old, self._material = self._inner, fresh
+        self._inner = self._opened()
+        # Refuses no call: there is none to come, and those in flight have a deadline within this.
+        closing = asyncio.get_running_loop().create_task(old.close(DATABASE_CAP))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:
         return self._calls("unary_unary", method, options)

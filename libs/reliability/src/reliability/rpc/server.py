@@ -8,7 +8,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -29,6 +29,9 @@ from reliability.rpc.client import IDEMPOTENCY_KEY
 from reliability.rpc.status import DETAILS, pushback, to_status
 from reliability.rpc.tls import Tls
 from reliability.timing import Timing
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 __all__ = ["EVERYBODY", "REPLAYED", "Edge", "build_server"]
 
@@ -103,17 +106,24 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, access: Mapping[str, frozenset[str]] | None = None, *, bulkhead: Bulkhead | None = None) -> None:
         self._access = access
         self._bulkhead = bulkhead
+        self._guarded: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]",
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+    ) -> "Handler | None":
         """Called by grpc.aio for each call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or method.startswith(_OPEN):
             return handler
+        known = self._guarded.get(method)
+        if known is None or known[0] is not handler:  # another interceptor may make a new one for each call
+            known = self._guarded[method] = handler, self._around(handler, method)
+        return known[1]
+
+    def _around(self, handler: "Handler", method: str) -> "Handler":
         callers = None if self._access is None else self._access.get(method, frozenset())
         behaviour = _guard(handler.unary_unary, method, callers, self._bulkhead)
         return grpc.unary_unary_rpc_method_handler(
