@@ -71,6 +71,11 @@ class Site:
         return self.external.database_url or self.postgres.url
 
     @property
+    def service_database_url(self) -> str:
+        """The database server, for the services, which run beside the embedded one."""
+        return self.external.database_url or self.postgres.local_url
+
+    @property
     def redis_url(self) -> str:
         """The cache."""
         return self.external.redis_url or self.valkey.url
@@ -216,7 +221,7 @@ class Site:
             "HOST": HOST,
             "HTTP_PORT": str(self.ports.http(service)),
             "GRPC_PORT": str(self.ports.grpc(service)),
-            "DATABASE_URL": database_url(self.server_url, database_of(service), runtime, password),
+            "DATABASE_URL": database_url(self.service_database_url, database_of(service), runtime, password),
             "REDIS_URL": self.redis_url,
             "PUBLIC_URL": self.gateway_url,
             "CORS_ORIGINS": self.environment.get("CORS_ORIGINS", "[]"),

@@ -9,8 +9,10 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -302,6 +304,16 @@ def test_the_plan_is_whole(site: Site) -> None:
         foreign += [*site.secrets.owner_passwords.values(), site.secrets.postgres_password]
         assert not any(secret in text for secret in foreign)
         assert ("STRIPE_API_KEY" in process.command.environment) == (service == "payments-webhooks")
+
+
+@pytest.mark.parametrize(("folder", "host"), [("/data/a b", "%2Fdata%2Fa%20b"), ("/" + "long/" * 20, "127.0.0.1")])
+def test_services_use_the_socket_of_the_embedded_database(site: Site, folder: str, host: str) -> None:
+    """It is cheaper than TCP, which is there for everybody else and where the path is longer than a socket's may be."""
+    server = replace(site.postgres, folder=Path(folder))
+    assert server.local_url == server.url.replace("@127.0.0.1:", f"@{host}:")
+    assert f"@127.0.0.1:{server.port}/" in server.url
+    catalog = site.service_environment("catalog")["DATABASE_URL"]
+    assert urlsplit(catalog).netloc.rpartition("@")[2] == urlsplit(site.postgres.local_url).netloc.rpartition("@")[2]
 
 
 def test_only_takes_what_is_needed(site: Site) -> None:
