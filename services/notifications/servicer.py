@@ -106,7 +106,7 @@ class NotificationsServicer(notifications_pb2_grpc.NotificationsServiceServicer)
             await self._contacts.record_paid(paid)
             return pb.RecordOrderPaidResponse()
         email_id = await self._mail.confirm_order(paid, paid.confirmation)
-        crash_point("mail.not_answered")
+        crash_point("confirmation.not_answered")
         return pb.RecordOrderPaidResponse(email_id=email_id)
 
     async def RecordOrderRefunded(

@@ -32,7 +32,7 @@ PAYMENT = {
     "payment.not_answered": "orders",
     "stock.not_noted": "orders",
     "confirmation.not_noted": "orders",
-    "mail.not_answered": "notifications",
+    "confirmation.not_answered": "notifications",
     "mail.not_sent": "notifications",
     "mail.not_noted": "notifications",
 }
@@ -48,6 +48,7 @@ REFUND = {
     "refund.reported_not_noted": "payments-webhooks",
     "refund.recorded_not_answered": "orders",
     "refund.notice_not_noted": "orders",
+    "mail.not_answered": "notifications",
     "audience.refund_not_noted": "orders",
 }
 # Staff send money back, or goods out,
