@@ -6,8 +6,6 @@ which may run again after a crash and finds its work done. What tells nothing ne
 
 from collections.abc import Mapping, Sequence
 
-from opentelemetry import metrics
-
 from reliability import audit, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
@@ -16,6 +14,7 @@ from reliability.inbox import Change, Received
 from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
+from reliability.tally import Tally
 from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.errors import EventInProgress
 from services.payments_webhooks.intent import repository as payments
@@ -30,8 +29,10 @@ PROCESS_EVENT = "process_event"
 SOURCE = "stripe"
 _SETTLED = {"processed", "ignored"}
 _log = get_logger(__name__)
-_outcomes = metrics.get_meter("holdfast").create_counter(
-    "holdfast.payments.webhooks", description="Events by type and outcome; ignored ones are of a type we do not know"
+_outcomes = Tally(
+    "holdfast.payments.webhooks",
+    "Events by type and outcome; ignored ones are of a type we do not know",
+    ["type", "outcome"],
 )
 
 
@@ -66,7 +67,7 @@ class WebhookService:
             outcome = await self._store(connection, event, received)
         crash_point("webhook.not_answered")
         if outcome in _SETTLED:
-            _outcomes.add(1, {"type": event.type, "outcome": outcome})
+            _outcomes.add(event.type, outcome)
         return outcome is not None
 
     async def _store(self, connection: Connection, event: Event, received: Received) -> str | None:
@@ -97,14 +98,12 @@ class WebhookService:
                 await effect(connection)
                 await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
                 crash_point("webhook.not_committed")
-        _outcomes.add(1, {"type": event.type, "outcome": outcome})
+        _outcomes.add(event.type, outcome)
 
     async def parked(self, connection: Connection, job: Job, reason: str) -> None:
         """Runs in the transaction that gives up on an event's job."""
         await inbox.park(connection, job.payload["inbox_id"])
-        _outcomes.add(
-            1, {"type": await repository.event_type(connection, job.payload["inbox_id"]), "outcome": "parked"}
-        )
+        _outcomes.add(await repository.event_type(connection, job.payload["inbox_id"]), "parked")
         _log.error("webhook_parked", inbox_id=job.payload["inbox_id"], reason=reason)
 
     async def page(
