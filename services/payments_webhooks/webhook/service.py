@@ -20,7 +20,7 @@ from services.payments_webhooks.errors import EventInProgress
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.webhook import repository
 from services.payments_webhooks.webhook.domain import Event, parse
-from services.payments_webhooks.webhook.effects import Handler, Told, nothing
+from services.payments_webhooks.webhook.effects import NOTHING, Handler, Told
 from services.payments_webhooks.webhook.repository import StoredEvent
 
 __all__ = ["PROCESS_EVENT", "SOURCE", "WebhookService"]
@@ -86,12 +86,11 @@ class WebhookService:
             body, payment = await payments.of_event(connection, inbox_id)
         event = parse(body, payment)
         handler = self._handlers.get(event.type)
-        effect = await handler(event) if handler else nothing
+        effect = await handler(event) if handler else NOTHING
         outcome = "processed" if handler else "ignored"
-        if effect is nothing or isinstance(effect, Change):
-            change = effect if isinstance(effect, Change) else None
+        if isinstance(effect, Change):
             async with self._database.connection() as connection:
-                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job, change)
+                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job, effect)
             crash_point("webhook.committed")
         else:
             async with self._database.transaction("event processed") as connection:
