@@ -17,7 +17,7 @@ from services.payments_webhooks.intent import repository
 from services.payments_webhooks.intent.domain import Payment, PaymentState, state_of_intent
 from services.payments_webhooks.stripe_api import Stripe
 from services.payments_webhooks.webhook.domain import Event
-from services.payments_webhooks.webhook.effects import Effect, Handler, Told, nothing
+from services.payments_webhooks.webhook.effects import NOTHING, Effect, Handler, Told
 
 __all__ = ["IntentEvents"]
 
@@ -78,13 +78,13 @@ class IntentEvents:
 
     async def _created(self, event: Event) -> Effect:
         payment = await self._payment_of(event)
-        return nothing if payment is None else _known(payment, event.object)
+        return NOTHING if payment is None else _known(payment, event.object)
 
     async def _succeeded(self, event: Event) -> Effect:
         """Money arrived: orders decides what becomes of it."""
         payment = await self._payment_of(event)
         if payment is None:
-            return nothing  # the invoice's own event says it
+            return NOTHING  # the invoice's own event says it
         return await self._reported(payment, event.object)
 
     async def settled(self, payment: Payment, intent_id: str) -> Effect:
@@ -115,13 +115,13 @@ class IntentEvents:
 
     async def _canceled(self, event: Event) -> Effect:
         payment = await self._payment_of(event)
-        return nothing if payment is None else _known(payment, event.object, PaymentState.CANCELED)
+        return NOTHING if payment is None else _known(payment, event.object, PaymentState.CANCELED)
 
     async def _moved(self, event: Event) -> Effect:
         """What this event says may be over by now: Stripe is asked how things stand."""
         payment = await self._payment_of(event)
         if payment is None:
-            return nothing
+            return NOTHING
         if payment.state in _FINAL:
             return _known(payment, event.object)
         state = state_of_intent((await self._stripe.intents.retrieve(event.object["id"])).status)
@@ -150,8 +150,8 @@ def _known(payment: Payment, intent: Mapping[str, Any], state: PaymentState | No
     What becomes of another intent of the same payment says nothing about ours.
     """
     if payment.payment_intent_id not in {None, intent["id"]}:
-        return nothing
+        return NOTHING
     new = payment.payment_intent_id is None or payment.client_secret is None
     if not new and state is None:
-        return nothing
+        return NOTHING
     return repository.take(payment.id, intent["id"], intent["client_secret"], state)

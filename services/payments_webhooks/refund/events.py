@@ -12,7 +12,7 @@ from services.payments_webhooks.refund.repository import Refund
 from services.payments_webhooks.refund.service import RefundService
 from services.payments_webhooks.stripe_api import Stripe
 from services.payments_webhooks.webhook.domain import Event
-from services.payments_webhooks.webhook.effects import Effect, Handler, nothing
+from services.payments_webhooks.webhook.effects import NOTHING, Effect, Handler
 
 __all__ = ["RefundEvents"]
 
@@ -51,7 +51,7 @@ class RefundEvents:
         if any(refund is None for _, refund in known):
             payment = await self._intents.find(event, intent_id, {})
             if payment is None:
-                return nothing  # an invoice's: its books are Stripe's
+                return NOTHING  # an invoice's: its books are Stripe's
 
         async def effect(connection: Connection) -> None:
             for each, refund in known:

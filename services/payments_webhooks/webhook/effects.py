@@ -4,18 +4,17 @@
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from reliability.inbox import Change, Known
 from reliability.postgres import Connection
 from services.payments_webhooks.webhook.domain import Event
 
-__all__ = ["Effect", "Handler", "Told", "nothing"]
+__all__ = ["NOTHING", "Effect", "Handler", "Told"]
 
 Effect = Change | Callable[[Connection], Awaitable[None]]
 """One statement, or what takes a transaction."""
 Told = Callable[[Event], Known]
 Handler = Callable[[Event], Awaitable[Effect]]
-
-
-async def nothing(_connection: Connection) -> None:
-    """The effect of an event that needs none."""
+NOTHING: Final = Change("")
+"""The effect of an event that needs none."""

@@ -6,8 +6,6 @@ which may run again after a crash and finds its work done. What tells nothing ne
 
 from collections.abc import Mapping, Sequence
 
-from opentelemetry import metrics
-
 from reliability import audit, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
@@ -16,12 +14,13 @@ from reliability.inbox import Change, Received
 from reliability.jobs import Job
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
+from reliability.tally import Tally
 from reliability.telemetry import adopt_correlation
 from services.payments_webhooks.errors import EventInProgress
 from services.payments_webhooks.intent import repository as payments
 from services.payments_webhooks.webhook import repository
 from services.payments_webhooks.webhook.domain import Event, parse
-from services.payments_webhooks.webhook.effects import Handler, Told, nothing
+from services.payments_webhooks.webhook.effects import NOTHING, Handler, Told
 from services.payments_webhooks.webhook.repository import StoredEvent
 
 __all__ = ["PROCESS_EVENT", "SOURCE", "WebhookService"]
@@ -30,8 +29,10 @@ PROCESS_EVENT = "process_event"
 SOURCE = "stripe"
 _SETTLED = {"processed", "ignored"}
 _log = get_logger(__name__)
-_outcomes = metrics.get_meter("holdfast").create_counter(
-    "holdfast.payments.webhooks", description="Events by type and outcome; ignored ones are of a type we do not know"
+_outcomes = Tally(
+    "holdfast.payments.webhooks",
+    "Events by type and outcome; ignored ones are of a type we do not know",
+    ["type", "outcome"],
 )
 
 
@@ -66,7 +67,7 @@ class WebhookService:
             outcome = await self._store(connection, event, received)
         crash_point("webhook.not_answered")
         if outcome in _SETTLED:
-            _outcomes.add(1, {"type": event.type, "outcome": outcome})
+            _outcomes.add(event.type, outcome)
         return outcome is not None
 
     async def _store(self, connection: Connection, event: Event, received: Received) -> str | None:
@@ -85,26 +86,23 @@ class WebhookService:
             body, payment = await payments.of_event(connection, inbox_id)
         event = parse(body, payment)
         handler = self._handlers.get(event.type)
-        effect = await handler(event) if handler else nothing
+        effect = await handler(event) if handler else NOTHING
         outcome = "processed" if handler else "ignored"
-        if effect is nothing or isinstance(effect, Change):
-            change = effect if isinstance(effect, Change) else None
+        if isinstance(effect, Change):
             async with self._database.connection() as connection:
-                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job, change)
+                await inbox.finish(connection, inbox_id, outcome, correlation_id(), job, effect)
             crash_point("webhook.committed")
         else:
             async with self._database.transaction("event processed") as connection:
                 await effect(connection)
                 await inbox.finish(connection, inbox_id, outcome, correlation_id(), job)
                 crash_point("webhook.not_committed")
-        _outcomes.add(1, {"type": event.type, "outcome": outcome})
+        _outcomes.add(event.type, outcome)
 
     async def parked(self, connection: Connection, job: Job, reason: str) -> None:
         """Runs in the transaction that gives up on an event's job."""
         await inbox.park(connection, job.payload["inbox_id"])
-        _outcomes.add(
-            1, {"type": await repository.event_type(connection, job.payload["inbox_id"]), "outcome": "parked"}
-        )
+        _outcomes.add(await repository.event_type(connection, job.payload["inbox_id"]), "parked")
         _log.error("webhook_parked", inbox_id=job.payload["inbox_id"], reason=reason)
 
     async def page(

@@ -7,7 +7,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "deploy" / "alerts" / "payments.yaml"
-_INSTRUMENT = re.compile(r'create_(counter|gauge)\(\s*"([a-z._]+)"(, unit="s")?')
+_INSTRUMENT = re.compile(r'(create_counter|create_gauge|Tally)\(\s*"([a-z._]+)"(, unit="s")?')
 
 
 def _exported() -> set[str]:
@@ -15,7 +15,7 @@ def _exported() -> set[str]:
     sources = (ROOT / "services" / "payments_webhooks").rglob("*.py")
     found = [match for source in sources for match in _INSTRUMENT.findall(source.read_text())]
     return {
-        name.replace(".", "_") + ("_seconds" if unit else "") + ("_total" if kind == "counter" else "")
+        name.replace(".", "_") + ("_seconds" if unit else "") + ("" if kind == "create_gauge" else "_total")
         for kind, name, unit in found
     }
 

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -79,7 +79,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An effect that is one statement. Its values are numbered from `$6`.
+    """An effect that is one statement, or none when that is empty. Its values are numbered from `$6`.
 
     It runs with the end of its job in one statement, and must change nothing unless `EXISTS (SELECT FROM done)`:
     else the job is somebody else's by now.
@@ -89,6 +89,7 @@ class Change:
     values: tuple[Any, ...] = ()
 
 
+_NOTHING: Final = Change("")
 _RECEIVE = """
 WITH received AS (
     INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id)
@@ -227,14 +228,13 @@ async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
 
 
 async def finish(
-    connection: Connection, inbox_id: int, state: str, flow: str, job: Job, change: Change | None = None
+    connection: Connection, inbox_id: int, state: str, flow: str, job: Job, change: Change = _NOTHING
 ) -> None:
     """Marks an event `processed` or `ignored`, notes which flow it turned out to belong to, and ends its job.
 
     One statement, and `change` in it, so that an event with one effect or none needs no transaction. Raises
     `LeaseLost`.
     """
-    change = change or Change("")
     done = await connection.fetchval(
         _finishing(change.statement), inbox_id, state, flow, job.id, job.fence, *change.values
     )
