@@ -291,6 +291,22 @@ async def test_405_says_what_is_allowed(client: httpx.AsyncClient) -> None:
 # --- who is asking
 
 
+async def test_a_path_without_parameters_goes_before_a_pattern_that_fits_it() -> None:
+    """Whatever their order in the table (OpenAPI 3.1, Path Templating)."""
+
+    async def tell(call: Call) -> Answer:
+        return Answer({"route": call.request.scope["holdfast.route"], "parameters": call.request.path_params})
+
+    table = [Endpoint("GET", path, tell) for path in ("/orders/{id}", "/orders/export")]
+    transport = httpx.ASGITransport(Application(table).asgi(Readiness({}), request_seconds=30.0))
+    async with httpx.AsyncClient(transport=transport, base_url=SITE) as client:
+        answers = [(await client.get(f"/orders/{last}")).json() for last in ("export", "7")]
+    assert answers == [
+        {"route": "/orders/export", "parameters": {}},
+        {"route": "/orders/{id}", "parameters": {"id": "7"}},
+    ]
+
+
 async def test_a_bearer_and_a_cookie_say_who_is_asking(client: httpx.AsyncClient, shop: Shop, issuer: Issuer) -> None:
     """The keys are fetched once."""
     token = issuer.sign(email="a@b.test", kind="customer")

@@ -54,7 +54,8 @@ def extra_time(seconds: float) -> Scope[float | None]:
 class limit:  # noqa: N801 - used as a function is
     """Ends the block at the deadline or after `cap` seconds and names the step that ran out of time.
 
-    Yields the seconds granted. Raises `DeadlineExceeded`, before the block when nothing is left.
+    Yields the seconds granted. Raises `DeadlineExceeded`, before the block when nothing is left, and `RuntimeError`
+    outside of a task.
     """
 
     __slots__ = ("_alarm", "_cancelling", "_cap", "_late", "_step", "_task")

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from reliability import rpc
 from reliability.asgi import Authenticate, Edge, Endpoint, Perimeter, routes
@@ -92,11 +92,24 @@ class Application:
 
 
 class _Routed:
-    """A Starlette application's router, with `app` in scope so that unknown paths raise instead of answering."""
+    """A Starlette application's routes, with `app` in scope so that unknown paths raise instead of answering.
+
+    A path without parameters is looked up. The rest is Starlette's router, which tries one pattern after the other.
+    """
 
     def __init__(self, application: Starlette) -> None:
         self._application = application
+        self._literal = {
+            route.path: route.app
+            for route in application.routes
+            # With methods of its own it has more to say than where it leads.
+            if isinstance(route, Route) and not route.param_convertors and route.methods is None
+        }
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         scope["app"] = self._application
-        await self._application.router(scope, receive, send)
+        literal = self._literal.get(scope["path"])
+        if literal is None:
+            await self._application.router(scope, receive, send)
+        else:
+            await literal(scope, receive, send)

@@ -21,6 +21,7 @@ def impatient(seconds: float) -> type[asyncio.Protocol]:
 
 class _Impatient(HttpToolsProtocol):
     seconds: float
+    _incomplete = False
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -31,12 +32,17 @@ class _Impatient(HttpToolsProtocol):
         self._arrived()
         super().connection_lost(exc)
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._waiting is None:
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._incomplete and self._waiting is None:  # most headers are there at once, and need no alarm
             self._wait()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._incomplete = True
+
     def on_headers_complete(self) -> None:
+        self._incomplete = False
         self._arrived()
         super().on_headers_complete()
 
