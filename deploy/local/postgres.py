@@ -88,7 +88,7 @@ class Postgres:
             "unix_socket_directories": self._socket_folder(),
             "max_connections": "300",
             # What six small databases work with fits in; the rest of a large one is in the system's cache.
-            "shared_buffers": "64MB",
+            "shared_buffers": "48MB",
             # Asynchronous reads serve tables larger than that: one process is enough to wait for them.
             "io_workers": "1",
             # Nothing here is large enough to be worth compiling, and a compiler is large.

@@ -12,14 +12,17 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-import httpx
 from opentelemetry.trace import SpanKind
 
 from reliability import deadline, telemetry
 from reliability.circuit_breaker import CircuitBreaker, Outcome, Rules, judge
 from reliability.context import correlation_id, request_id
 from reliability.errors import DeadlineExceeded, Unavailable
+from reliability.frugal import without
 from reliability.retry import RetryBudget, previous_attempts, retry
+
+with without("rich"):  # which only httpx's command line needs
+    import httpx
 
 __all__ = ["IDEMPOTENT", "HttpClient"]
 

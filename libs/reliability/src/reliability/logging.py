@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-import structlog
 from opentelemetry import trace
 
 from reliability.context import correlation_id, request_id
+from reliability.frugal import without
+
+with without("rich"):  # 4 MiB of every process, for tracebacks in colours
+    import structlog
 
 __all__ = ["get_logger", "setup_logging"]
 
