@@ -33,7 +33,9 @@ class Intents:
         """Id and client secret of a payment intent, amount in minor units.
 
         The answer stays as it came: every purchase waits for it, and to make an object of each of its parts takes the
-        SDK as long as the rest of the call. Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`, `PaymentRefused`.
+        SDK three times as long as all else it does.
+
+        Raises `Unavailable`, `ReplayedFailure`, `AmountRefused`, `PaymentRefused`.
         """
         params: PaymentIntentCreateParams = {
             "amount": amount,
