@@ -188,10 +188,10 @@ class _Resource:
         call = Call(request, raw)
         if endpoint.body is not None:
             payload = _parse(request, raw)
-            key = _key(request, endpoint, payload)
+            key = _key(request, endpoint, lambda: payload)
             call.body = _validate(endpoint.body, payload, nul=_NUL in raw)
         else:
-            key = _key(request, endpoint, hashlib.sha256(raw).hexdigest() if raw else None)
+            key = _key(request, endpoint, lambda: hashlib.sha256(raw).hexdigest() if raw else None)
         if endpoint.query is not None:
             call.query = _validate(endpoint.query, dict(request.query_params), nul=True)
         return await _run(endpoint, call, key)
@@ -293,7 +293,7 @@ def _items(value: Any) -> Iterable[Any]:
             return ()
 
 
-def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key | None:
+def _key(request: Request, endpoint: Endpoint, payload: Callable[[], Any]) -> idempotency.Key | None:
     header = request.headers.get("idempotency-key")
     if endpoint.key is KeyRule.IGNORED or not endpoint.unsafe:
         return None
@@ -304,7 +304,7 @@ def _key(request: Request, endpoint: Endpoint, payload: Any) -> idempotency.Key 
     query = request.scope["query_string"].decode("latin-1")
     route = f"{endpoint.method} {request.scope['path']}"
     asked = f"{route}?{query}" if query else route
-    return idempotency.Key(route, idempotency.parse(header), fingerprint(asked, payload))
+    return idempotency.Key(route, idempotency.parse(header), fingerprint(asked, payload()))
 
 
 def _validate(model: type[BaseModel], payload: Any, *, nul: bool) -> BaseModel:
