@@ -1,5 +1,7 @@
 """Spans encoded by us are what OpenTelemetry's own encoder makes of them."""
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,3 +120,20 @@ def test_scopes_stay_apart(recorded: Recorded) -> None:
 def test_nothing_is_nothing() -> None:
     """An empty export is an empty message."""
     assert encode([]) == encode_spans([])
+
+
+_CARRIED = """
+from opentelemetry import context, propagate
+from reliability.exporting import setup_telemetry
+from reliability.telemetry import carrier
+
+setup_telemetry("shop", None)
+context.attach(propagate.extract({"traceparent": f"00-{5:032x}-{7:016x}-01", "baggage": "coupon=FREE"}))
+print(*sorted(carrier()))
+"""
+
+
+def test_a_clients_baggage_stays_at_the_edge() -> None:
+    """In a process of its own: the provider is everybody's."""
+    ran = subprocess.run([sys.executable, "-c", _CARRIED], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["traceparent"]

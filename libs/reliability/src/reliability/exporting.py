@@ -7,12 +7,13 @@ business flow can be found again across requests, jobs and webhooks that have tr
 from typing import Final
 
 from opentelemetry import context as otel_context
-from opentelemetry import metrics, trace
+from opentelemetry import metrics, propagate, trace
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from reliability.context import correlation_id
 from reliability.otlp import Exporter
@@ -40,7 +41,7 @@ def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0
     """Starts exporting spans to `<endpoint>/v1/traces`; without an endpoint spans are made but go nowhere.
 
     They are sent every two seconds, and as soon as 512 wait. Sampling follows the caller's `traceparent` and is 100 %
-    where a trace starts here.
+    where a trace starts here. Calls and jobs carry the trace context and nothing else.
     """
     resource = Resource.create({"service.name": service, "service.version": version, "service.namespace": "holdfast"})
     provider = TracerProvider(resource=resource)
@@ -49,6 +50,8 @@ def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0
         exporter = Exporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_SECONDS * 1000))
     trace.set_tracer_provider(provider)
+    # By OpenTelemetry's default baggage as well, which would carry what any client says to every service.
+    propagate.set_global_textmap(TraceContextTextMapPropagator())
     metrics.set_meter_provider(MeterProvider(resource=resource, metric_readers=[PrometheusMetricReader()]))
 
 
