@@ -46,16 +46,18 @@ INSERT INTO carts (customer_id) VALUES ($1)
     ON CONFLICT (customer_id) WHERE state = 'open' DO UPDATE SET updated_at = now()
 RETURNING id::text
 """
-# The cart's row is locked by being touched. Nobody can see a new one before it is there with what is in it.
-_ADD = """
-WITH cart AS ({}),
-item AS (
+# A statement names the cart that gets these pieces `cart`.
+_ITEM = """
     INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
     SELECT id, $4, $5, $6, $7, $8 FROM cart
         ON CONFLICT (cart_id, variant_id) DO UPDATE
            SET quantity = i.quantity + excluded.quantity, title = excluded.title,
                unit_price = excluded.unit_price, currency = excluded.currency
-    RETURNING i.id, old.id IS NULL AS fresh)
+"""
+# The cart's row is locked by being touched. Nobody can see a new one before it is there with what is in it.
+_ADD = f"""
+WITH cart AS ({{}}),
+item AS ({_ITEM} RETURNING i.id, old.id IS NULL AS fresh)
 SELECT cart.id::text AS cart_id, item.id::text, item.fresh FROM cart, item
 """
 _ADD_TO_OPEN = _ADD.format("""
@@ -67,10 +69,10 @@ _ADD_TO_NEW = _ADD.format("""
     RETURNING id""")
 # The usual way to do that, with the whole cart as it is then: nothing is added where somebody has to look. When others
 # have changed the cart while this waited for its row, it is another version, and what was read before does not count.
-_ADD_AT_ONCE = """
+_ADD_AT_ONCE = f"""
 WITH seen AS (
     SELECT c.id, c.xmin AS version, to_jsonb(k) AS coupon FROM carts c LEFT JOIN coupons k ON k.id = c.coupon_id
-     WHERE {} AND c.state = 'open'),
+     WHERE {{}} AND c.state = 'open'),
 others AS (SELECT i.* FROM cart_items i JOIN seen ON i.cart_id = seen.id WHERE i.variant_id <> $4),
 cart AS (
     UPDATE carts c SET updated_at = now(), email = coalesce($2, c.email), customer_name = coalesce($3, c.customer_name)
@@ -78,13 +80,7 @@ cart AS (
      WHERE c.id = seen.id AND c.state = 'open' AND c.xmin = seen.version
        AND (SELECT count(*) < $9 AND count(*) FILTER (WHERE currency <> $8) = 0 FROM others)
     RETURNING c.id, c.xmin AS version),
-item AS (
-    INSERT INTO cart_items AS i (cart_id, variant_id, title, quantity, unit_price, currency)
-    SELECT id, $4, $5, $6, $7, $8 FROM cart
-        ON CONFLICT (cart_id, variant_id) DO UPDATE
-           SET quantity = i.quantity + excluded.quantity, title = excluded.title,
-               unit_price = excluded.unit_price, currency = excluded.currency
-    RETURNING i.*)
+item AS ({_ITEM} RETURNING i.*)
 SELECT cart.id::text AS cart_id, cart.version::text, i.id::text, i.variant_id::text, i.title, i.quantity, i.unit_price,
        i.currency, seen.coupon
   FROM cart JOIN seen USING (id), (SELECT * FROM item UNION ALL SELECT * FROM others) AS i

@@ -163,18 +163,7 @@ SELECT count(*) FROM done
 
 async def receive(connection: Connection, event: Received, *, job: str, max_attempts: int = 12) -> bool:
     """Stores the event and enqueues `job` for it; False when it had been received before."""
-    job_id = await connection.fetchval(
-        _RECEIVE,
-        event.source,
-        event.event_id,
-        event.event_type,
-        event.object_key,
-        event.body,
-        correlation_id(),
-        job,
-        max_attempts,
-        carrier(),
-    )
+    job_id = await connection.fetchval(_RECEIVE, *_values(event), job, max_attempts, carrier())
     if job_id is not None:
         signal(SIGNAL)
     return job_id is not None
@@ -188,17 +177,7 @@ async def receive_unless(
     None when it had been received before.
     """
     state: str | None = await connection.fetchval(
-        _receiving(known.condition),
-        event.source,
-        event.event_id,
-        event.event_type,
-        event.object_key,
-        event.body,
-        correlation_id(),
-        job,
-        max_attempts,
-        carrier(),
-        *known.values,
+        _receiving(known.condition), *_values(event), job, max_attempts, carrier(), *known.values
     )
     if state == "received":
         signal(SIGNAL)
@@ -210,12 +189,11 @@ async def keep(connection: Connection, event: Received) -> bool:
 
     `replay` lets a job handle it, should somebody know one day what to do with it.
     """
-    return (
-        await connection.fetchval(
-            _KEEP, event.source, event.event_id, event.event_type, event.object_key, event.body, correlation_id()
-        )
-        is not None
-    )
+    return await connection.fetchval(_KEEP, *_values(event)) is not None
+
+
+def _values(event: Received) -> tuple[str | bytes, ...]:
+    return event.source, event.event_id, event.event_type, event.object_key, event.body, correlation_id()
 
 
 async def stored(connection: Connection, inbox_id: int) -> "asyncpg.Record":
