@@ -28,3 +28,4 @@ def register(
     worker.handle(SEND_NOTICE, notices.send)
     worker.handle(RECONCILE, reconciler.requested, timeout=_RECONCILE_EVERY)
     worker.every(_RECONCILE_EVERY, "reconcile_payments", reconciler.run)
+    worker.observe(reconciler.observe)

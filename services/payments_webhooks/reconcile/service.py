@@ -81,8 +81,14 @@ class ReconcileService:
         crash_point("reconcile.not_noted")
         async with self._database.transaction("reconciled") as connection:
             await repository.advance(connection, until)
-        _until.set(until.timestamp())
         return Run(len(found), sum(not each.repaired for each in found))
+
+    async def observe(self) -> None:
+        """Measures the watermark; nothing before the first run."""
+        async with self._database.connection() as connection:
+            watermark = await repository.watermark(connection)
+        if watermark is not None:
+            _until.set(watermark.timestamp())
 
     async def request(self, staff_id: str) -> None:
         """Lets a worker do it soon; who asks need not wait."""

@@ -10,6 +10,7 @@ from holdfast.payments.v1 import payments_pb2 as pb
 from holdfast.payments.v1 import payments_pb2_grpc
 from reliability import rpc
 from reliability.jobs import Run
+from services.payments_webhooks.reconcile import service as reconciling
 from tests.integration.payments.conftest import TOTAL, Shop
 
 
@@ -54,6 +55,18 @@ async def test_a_webhook_that_is_on_its_way_is_no_drift(shop: Shop) -> None:
     assert await drift(shop) == []
     await reconcile(shop)
     assert await shop.of_orders("SELECT status FROM orders") == "paid"
+
+
+async def test_every_worker_tells_how_far_the_books_were_compared(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only the one that compared them: a worker that was started since would tell nothing, and raise the alert."""
+    told: list[float] = []
+    monkeypatch.setattr(reconciling._until, "set", told.append)
+    (observe,) = shop.payments.worker._observers
+    await observe()
+    assert told == []
+    await reconcile(shop)
+    await observe()
+    assert told == [(await shop.value("SELECT watermark FROM reconciliation")).timestamp()]
 
 
 async def test_two_reconcilers_at_once_do_it_once(shop: Shop) -> None:
