@@ -354,8 +354,8 @@ async def set_hold(connection: Connection, order_id: str, expires_at: datetime) 
 
 
 async def set_stock(connection: Connection, order_id: str, stock: StockState) -> None:
-    """Records what became of the stock."""
-    await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1", order_id, stock)
+    """Records what became of stock that was held; what is known of it already stays."""
+    await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1 AND stock = 'held'", order_id, stock)
 
 
 async def begin_ending(connection: Connection, order_id: str, reason: str, actor: str) -> None:
