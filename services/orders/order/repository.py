@@ -245,6 +245,8 @@ async def insert_at_once(
     values = (*_placed(order, ttl_seconds), version, *claim.claimed(lease_seconds=lease_seconds))
     try:
         row = await connection.fetchrow(_PLACE_AT_ONCE, *values)
+    except asyncpg.DeadlockDetectedError:  # the cart's order is being paid, which has its row and wants the cart's
+        return None
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != _ONE_LIVE_PER_CART:
             raise
