@@ -85,7 +85,14 @@ class CheckoutService:
             cart = await carts.find_unordered(connection, owner, claim)
         if cart is None or not cart.items or cart.coupon is not None:
             return None
-        costs = await self._price(Claim(), cart, details)
+        try:
+            costs = await self._price(Claim(), cart, details)
+        except Problem:
+            # The pieces that are gone may be ours: the same click may have come twice, and the other one further.
+            async with self._database.connection() as connection:
+                if await carts.find_unordered(connection, owner, claim) is None:
+                    return None
+            raise
         placed = _new_order(owner, cart, details, costs)
         crash_point("checkout.priced")
         async with self._database.connection() as connection:

@@ -245,6 +245,8 @@ async def insert_at_once(
     values = (*_placed(order, ttl_seconds), version, *claim.claimed(lease_seconds=lease_seconds))
     try:
         row = await connection.fetchrow(_PLACE_AT_ONCE, *values)
+    except asyncpg.DeadlockDetectedError:  # the cart's order is being paid, which has its row and wants the cart's
+        return None
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != _ONE_LIVE_PER_CART:
             raise
@@ -354,8 +356,8 @@ async def set_hold(connection: Connection, order_id: str, expires_at: datetime) 
 
 
 async def set_stock(connection: Connection, order_id: str, stock: StockState) -> None:
-    """Records what became of the stock."""
-    await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1", order_id, stock)
+    """Records what became of stock that was held; what is known of it already stays."""
+    await connection.execute("UPDATE orders SET stock = $2 WHERE id = $1 AND stock = 'held'", order_id, stock)
 
 
 async def begin_ending(connection: Connection, order_id: str, reason: str, actor: str) -> None:

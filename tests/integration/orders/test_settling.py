@@ -70,6 +70,20 @@ async def test_while_notifications_is_away_the_goods_can_be_sent(
     await is_settled(shop_orders, checkout)
 
 
+async def test_stock_that_was_found_lost_stays_lost(shop_orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes late, its lease long gone, does not make goods ready to be sent whose money has gone back."""
+    checkout = await paid(shop_orders)
+
+    async def lost_meanwhile(*_: object) -> None:
+        await shop_orders.execute("UPDATE orders SET stock = 'lost'")
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Notifications, "record_paid", lost_meanwhile)
+        await shop_orders.work()
+    assert await shop_orders.value(STOCK, checkout["order_id"]) == "lost"
+
+
 async def test_a_notifications_that_would_forget_the_mail_is_waited_for(
     shop_orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
