@@ -13,7 +13,7 @@ eight customers at once, each with something else in mind.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,21 +160,22 @@ async def _products(system: System) -> list[str]:
 
 
 def _servers(system: System) -> Iterator[tuple[str, psutil.Process]]:
-    """Each server's process and whatever it has started."""
+    """Whatever each server has started, and then its process."""
     for name in system.processes:
         if name not in _OUTSIDE:
             process = psutil.Process(system.pid(name))
-            yield name, process
             for child in process.children(recursive=True):
                 yield name, child
+            yield name, process
 
 
 def _spent(system: System) -> dict[str, float]:
     """CPU seconds until now by server, those of children that have ended included."""
     spent: dict[str, float] = {}
     for name, process in _servers(system):
-        times: Any = process.cpu_times()
-        spent[name] = spent.get(name, 0.0) + times.user + times.system + times.children_user + times.children_system
+        with suppress(psutil.NoSuchProcess):  # a connection of PostgreSQL's that was closed: its server knows the sum
+            times: Any = process.cpu_times()
+            spent[name] = spent.get(name, 0.0) + times.user + times.system + times.children_user + times.children_system
     return spent
 
 
@@ -182,6 +183,7 @@ def _memory(system: System) -> tuple[float, float]:
     """MiB: pages that are shared counted once, and counted for each who has them."""
     proportional = resident = 0
     for _, process in _servers(system):
-        whole: Any = process.memory_full_info()
-        proportional, resident = proportional + whole.pss, resident + whole.rss
+        with suppress(psutil.NoSuchProcess):
+            whole: Any = process.memory_full_info()
+            proportional, resident = proportional + whole.pss, resident + whole.rss
     return proportional / _MIB, resident / _MIB
