@@ -1,12 +1,10 @@
 """What can be asked about products."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
 from reliability.errors import NotFound
-from reliability.postgres import Connection, Database
-from reliability.telemetry import span
+from reliability.postgres import Database
 from services.catalog.products import repository
 from services.catalog.products.domain import (
     SLUG,
@@ -32,7 +30,7 @@ class ProductService:
 
     async def list_products(self, wanted: ProductFilter, sort: Sort, after: Position | None, limit: int) -> ProductPage:
         """One page of at most `limit` products."""
-        async with self._reading("list products") as connection:
+        async with self._database.connection() as connection:
             # One more than asked for tells whether there is a next page.
             found = await repository.list_products(connection, wanted, sort, after, limit + 1)
         page = found[:limit]
@@ -42,7 +40,7 @@ class ProductService:
         """A product with its variants. Raises `NotFound`."""
         found = None
         if SLUG.fullmatch(slug):  # anything else, a NUL for one, is no text the database could compare
-            async with self._reading("product") as connection:
+            async with self._database.connection() as connection:
                 found = await repository.product(connection, slug)
         if found is None:
             message = "There is no such product."
@@ -51,7 +49,7 @@ class ProductService:
 
     async def categories(self) -> tuple[Category, ...]:
         """The whole tree."""
-        async with self._reading("categories") as connection:
+        async with self._database.connection() as connection:
             return tree(await repository.categories(connection))
 
     async def category(self, slug: str) -> tuple[Category, ...]:
@@ -64,11 +62,5 @@ class ProductService:
 
     async def variant_offers(self, ids: Sequence[UUID]) -> list[VariantOffer]:
         """Price and availability of those variants that exist."""
-        async with self._reading("variant offers") as connection:
+        async with self._database.connection() as connection:
             return await repository.variant_offers(connection, ids)
-
-    @asynccontextmanager
-    async def _reading(self, name: str) -> AsyncIterator[Connection]:
-        with span(f"db {name}", db_system_name="postgresql"):
-            async with self._database.connection() as connection:
-                yield connection
