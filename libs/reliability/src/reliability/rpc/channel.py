@@ -17,7 +17,8 @@ __all__ = ["RenewingChannel"]
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # The default backoff grows to two minutes: a restarted peer must be found again at once.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # To gRPC this is how long a connection may take to be made: a handshake on a busy machine needs more than 100 ms.
+    ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.enable_retries", 0),
