@@ -1,6 +1,9 @@
 # Everything a developer or an operator does here. `make help` lists it.
 SHELL := /bin/bash
-PYTHON ?= python3
+# The distribution's Python if it will do: built with profile-guided optimisation, which pyenv's is not by default, it
+# takes a tenth off the CPU of every server.
+PYTHON ?= $(shell PATH=/usr/bin:/bin python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& PATH=/usr/bin:/bin command -v python3 || echo python3)
 PORT_BASE ?= 8080
 CORES ?= 2
 export PORT_BASE
