@@ -64,5 +64,7 @@ def _label(node: Node) -> str:
 
 
 def _grow(branch: Tree, node: Node) -> None:
+    for event in node.events:
+        branch.add(f"[yellow]{escape(event)}[/yellow]")
     for child in node.children:
         _grow(branch.add(("[dim]⤷ linked[/dim] " if child.linked else "") + _label(child)), child)

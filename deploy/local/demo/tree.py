@@ -13,7 +13,7 @@ _Id = tuple[str, str]
 
 @dataclass(slots=True)
 class Node:
-    """A span with what happened below it."""
+    """A span with what happened during it, `events`, and below it."""
 
     span_id: str
     service: str
@@ -21,6 +21,7 @@ class Node:
     start: str
     duration_ms: float
     linked: bool = False
+    events: list[str] = field(default_factory=list)
     children: list["Node"] = field(default_factory=list)
 
     def services(self) -> set[str]:
@@ -36,7 +37,14 @@ def build(traces: Iterable[dict[str, Any]]) -> list[Node]:
     """
     spans = {(trace["trace_id"], span["span_id"]): span for trace in traces for span in trace["spans"]}
     nodes = {
-        key: Node(span["span_id"], span["service"], span["name"], span["start"], span["duration_ms"])
+        key: Node(
+            span["span_id"],
+            span["service"],
+            span["name"],
+            span["start"],
+            span["duration_ms"],
+            events=[_told(event) for event in span["events"]],
+        )
         for key, span in spans.items()
     }
     above: dict[_Id, _Id] = {}
@@ -57,6 +65,12 @@ def build(traces: Iterable[dict[str, Any]]) -> list[Node]:
             above[key] = parent
             nodes[parent].children.append(nodes[key])
     return roots
+
+
+def _told(event: dict[str, Any]) -> str:
+    """An event in one line: when, what, and its particulars."""
+    particulars = "".join(f" {name}={value}" for name, value in event["attributes"].items())
+    return f"after {event['after_ms']:.1f} ms: {event['name']}{particulars}"
 
 
 def _closes_a_circle(node: Node, key: _Id, parent: _Id, above: dict[_Id, _Id]) -> bool:

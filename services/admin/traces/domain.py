@@ -13,7 +13,9 @@ __all__ = ["Batch", "Cursor", "Span", "StoredSpan", "TraceSummary", "is_trace_id
 
 _SECRET: Final = re.compile(
     r"passw|secret|token|authori[sz]ation|cookie|credential|signature|session[ ._-]?id|(api|private|access)[ ._-]?key"
-    r"|(?<!dis)(?<!wild)card(?!inal)|cvc|cvv",
+    r"|(?<!dis)(?<!wild)card(?!inal)|cvc|cvv"
+    # What an exception says may quote anything; its type is told apart.
+    r"|^exception\.(message|stacktrace)$",
     re.IGNORECASE,
 )
 _MAX_TEXT: Final = 2048
@@ -40,6 +42,7 @@ class Span(NamedTuple):
     status: str
     attributes: Mapping[str, Any]
     links: Sequence[Mapping[str, str]]
+    events: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class StoredSpan:
     status: str
     attributes: Mapping[str, Any]
     links: Sequence[Mapping[str, str]]
+    events: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

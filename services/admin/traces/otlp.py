@@ -17,6 +17,7 @@ CORRELATION: Final = "correlation.id"
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")
 _MAX_DEPTH: Final = 4
+_MAX_EVENTS: Final = 64
 _YEAR_2200_NS: Final = 7_258_118_400 * 10**9
 
 
@@ -71,6 +72,7 @@ def _span(span: trace_pb2.Span) -> Span:
         status=_word(_STATUSES, span.status.code),
         attributes=kept_attributes(_pairs(span.attributes)),
         links=list(_links(span)) if span.links else [],
+        events=list(_events(span)) if span.events else [],
     )
 
 
@@ -84,6 +86,17 @@ def _links(span: trace_pb2.Span) -> Iterator[dict[str, str]]:
         trace_id, span_id = _trace_id(link.trace_id), _span_id(link.span_id)
         if trace_id and span_id:
             yield {"trace_id": trace_id, "span_id": span_id}
+
+
+def _events(span: trace_pb2.Span) -> Iterator[dict[str, Any]]:
+    """What happened during the span, in milliseconds after its start: the first of it, should it be much."""
+    for event in span.events[:_MAX_EVENTS]:
+        after_ns = max(0, event.time_unix_nano - span.start_time_unix_nano)
+        yield {
+            "name": kept_name(_text(event.name)),
+            "after_ms": round(after_ns / 1e6, 3),
+            "attributes": kept_attributes(_pairs(event.attributes)),
+        }
 
 
 def _service(attributes: Iterable[KeyValue]) -> str:

@@ -70,7 +70,7 @@ SELECT replace(listed.trace_id::text, '-', '') AS trace_id, listed.started_at, r
 _NEWEST = _LISTED + _SUMMARY
 _OF_CORRELATION = _LISTED_OF_CORRELATION + _SUMMARY
 _SPANS = """
-SELECT span_id, parent_id, service, name, kind, started_at, duration_ns, status, attributes, links
+SELECT span_id, parent_id, service, name, kind, started_at, duration_ns, status, attributes, links, events
   FROM spans WHERE trace_id = $1 ORDER BY started_at, span_id LIMIT $2
 """
 # Batches are numbered as they come, so the oldest are found without an index of their times.

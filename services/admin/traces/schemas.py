@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from services.admin.traces.domain import Cursor, StoredSpan, TraceSummary
 
-__all__ = ["SpanItem", "TraceItem", "TraceList", "TraceQuery", "TraceResponse"]
+__all__ = ["SpanEvent", "SpanItem", "TraceItem", "TraceList", "TraceQuery", "TraceResponse"]
 
 
 class TraceQuery(BaseModel):
@@ -63,8 +63,16 @@ class TraceList(BaseModel):
     next_cursor: str | None
 
 
+class SpanEvent(BaseModel):
+    """Something that happened during a span, `after_ms` milliseconds after it began."""
+
+    name: str
+    after_ms: float
+    attributes: Mapping[str, Any]
+
+
 class SpanItem(BaseModel):
-    """A span. `links` name spans of other traces it continues."""
+    """A span. `links` name spans of other traces it continues; `events` are what happened during it, a retry say."""
 
     span_id: str
     parent_id: str | None
@@ -76,6 +84,7 @@ class SpanItem(BaseModel):
     status: str
     attributes: Mapping[str, Any]
     links: Sequence[Mapping[str, str]]
+    events: Sequence[SpanEvent]
 
     @classmethod
     def of(cls, span: StoredSpan) -> Self:
@@ -91,6 +100,7 @@ class SpanItem(BaseModel):
             status=span.status,
             attributes=span.attributes,
             links=span.links,
+            events=[SpanEvent.model_validate(event) for event in span.events],
         )
 
 

@@ -60,7 +60,7 @@ class _Kept(SpanExporter):
 
 
 async def test_what_our_services_export_is_what_is_read(admin: Admin) -> None:
-    """Spans of the real SDK, encoded by the real exporter, come back whole: times, status, attributes, links."""
+    """Spans of the real SDK, encoded by the real exporter, come back whole, attributes, links and events."""
     kept = _Kept()
     provider = TracerProvider(resource=Resource({"service.name": "payments-webhooks"}))
     provider.add_span_processor(CorrelationProcessor())
@@ -74,6 +74,8 @@ async def test_what_our_services_export_is_what_is_read(admin: Admin) -> None:
         tracer.start_as_current_span("work", kind=SpanKind.CONSUMER, links=[Link(earlier.get_span_context())]) as work,
         tracer.start_as_current_span("step", kind=SpanKind.CLIENT, attributes=attributes) as step,
     ):
+        step.add_event("retry", {"attempt": 1, "wait": 0.25, "api_key": "a secret detail"})
+        step.record_exception(ValueError("a secret detail"))
         step.set_status(SpanStatus(StatusCode.ERROR, "a secret detail"))
     answer = await post(admin, encode_spans(kept.spans).SerializeToString())
     assert (answer.status_code, answer.headers["content-type"]) == (200, PROTOBUF)
@@ -96,6 +98,11 @@ async def test_what_our_services_export_is_what_is_read(admin: Admin) -> None:
     assert second["attributes"] == {"correlation.id": "flow-7", **attributes}
     lasted = (exported["step"].end_time or 0) - (exported["step"].start_time or 0)
     assert second["duration_ms"] == round(lasted / 1e6, 3)
+    assert first["events"] == []
+    tried, raised = second["events"]
+    assert (tried["name"], tried["attributes"]) == ("retry", {"attempt": 1, "wait": 0.25})
+    assert (raised["name"], raised["attributes"]["exception.type"]) == ("exception", "ValueError")
+    assert 0 <= tried["after_ms"] <= raised["after_ms"] <= second["duration_ms"]
     assert "secret detail" not in str(await admin.rows("SELECT spans FROM span_batches"))
 
 

@@ -17,7 +17,7 @@ from deploy.local.endpoints import Endpoints
 from deploy.local.errors import Unavailable
 from reliability.health import Readiness
 from tests.integration.admin.conftest import OWNER, PASSWORD
-from tests.integration.admin.support import Admin, span, trace_id_of
+from tests.integration.admin.support import Admin, pair, span, trace_id_of
 from tools import trace as tool
 
 FLOW = {"correlation.id": "flow-1"}
@@ -82,6 +82,22 @@ async def test_a_correlation_id_draws_the_whole_flow(system: Admin, capsys: pyte
         "└── orders enqueue 1000.0 ms",
         "    └── ⤷ linked notifications job send 1000.0 ms",
         "        └── notifications smtp 1000.0 ms",
+    ]
+
+
+async def test_what_happened_during_a_span_is_drawn_below_it(system: Admin, capsys: pytest.CaptureFixture[str]) -> None:
+    """A retry, say: where an SRE looks for why it took so long."""
+    tried = span("click", "checkout", attributes=FLOW)
+    tried.events.add(
+        name="retry", time_unix_nano=tried.start_time_unix_nano + 12_300_000, attributes=[pair("attempt", 1)]
+    )
+    await system.export(tried, span("click", "hold", parent="checkout", at=1, attributes=FLOW))
+    capsys.readouterr()
+    assert await tool.show("flow-1") == 0
+    assert lines(capsys) == [
+        "orders checkout 1000.0 ms",
+        "├── after 12.3 ms: retry attempt=1",
+        "└── orders hold 1000.0 ms",
     ]
 
 

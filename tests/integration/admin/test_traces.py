@@ -78,6 +78,7 @@ async def test_a_trace_has_the_fields_of_the_contract(admin: Admin) -> None:
         "status": "unset",
         "attributes": {"n": 1},
         "links": [{"trace_id": trace_id_of("earlier"), "span_id": span_id_of("click")}],
+        "events": [],
     }
     assert (second["parent_id"], second["start"], second["duration_ms"]) == (
         span_id_of("job"),

@@ -30,6 +30,7 @@ def span(
         "status": "unset",
         "attributes": {},
         "links": [{"trace_id": trace, "span_id": other} for trace, other in links],
+        "events": [],
     }
 
 
