@@ -30,6 +30,9 @@ from reliability.redis import Cache
 from reliability.runtime import Application, Runtime
 from reliability.settings import ServiceSettings
 
+# What the suites' helpers assert is told with its values, as in the tests themselves.
+pytest.register_assert_rewrite("libs.reliability.tests", "tests")
+
 S = TypeVar("S", bound=ServiceSettings)
 
 DatabaseFor = Callable[[str], Awaitable[Database]]
