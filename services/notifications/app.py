@@ -64,6 +64,7 @@ def compose(runtime: Runtime[NotificationsSettings], mailer: Mailer) -> Applicat
         staff=settings.mail_staff or sender,
         retry_seconds=retry_seconds,
         links=links,
+        worker=worker,
     )
     batch_size = mailer.batches.size if mailer.batches else settings.campaign_batch
     pace = Pace(RateLimiter(runtime.cache), per_second=settings.campaign_rate, burst=max(batch_size, WINDOW))

@@ -73,7 +73,7 @@ def build(runtime: Runtime[OrdersSettings]) -> Application:
         notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     )
     signer = Signer(settings.cart_secret.get_secret_value(), secure=settings.public_url.startswith("https://"))
-    order_service = OrderService(database, catalog, notifications)
+    order_service = OrderService(database, catalog, notifications, runtime.worker)
     refunds = RefundService(database, payments, notifications)
     cancellation = CancellationService(database, catalog, payments, settings.hold_ttl_seconds)
     checkout = CheckoutService(

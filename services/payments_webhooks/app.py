@@ -65,7 +65,7 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
         **DisputeEvents(stripe, told).handlers(),
         **SubscriptionEvents(database, stripe).handlers(),
     }
-    webhooks = WebhookService(database, settings.webhook_secrets(), handlers, told.told())
+    webhooks = WebhookService(database, settings.webhook_secrets(), handlers, told.told(), runtime.worker)
     notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     jobs.register(runtime.worker, webhooks, refunds, reconciler, Notices(database, Notifications(notifications)))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))

@@ -76,7 +76,7 @@ class ConsentService:
         data = _data(event)
         received = inbox.Received(SOURCE, event_id, str(event.get("type")), str(data.get("email_id", event_id)), body)
         async with self._database.transaction("receive mail event") as connection:
-            return await inbox.receive(connection, received, job=MAIL_EVENT)
+            return await inbox.receive(connection, received, job=MAIL_EVENT) is not None
 
     async def handle(self, job: Job, event: Mapping[str, Any], inbox_id: int) -> None:
         """A bounce ends an address, and the mail is failed after all; a complaint ends marketing.

@@ -7,7 +7,7 @@ from typing import Any, Final
 import asyncpg
 
 from reliability import jobs
-from reliability.jobs import Job
+from reliability.jobs import NO_OFFER, Job, Offer
 from reliability.postgres import Connection
 from reliability.telemetry import carrier
 from services.notifications.contacts.repository import remembered, remembering
@@ -56,11 +56,13 @@ job AS ({
         order_key="'mail:' || id",
         correlation="$11",
         trace="$15::jsonb",
+        lease="$16",
     )
 })
 """
-_ACCEPT = f"WITH {_ACCEPTING} SELECT id FROM accepted"
-_CONFIRM = f"WITH purchase AS ({remembering(16)}), {_ACCEPTING} SELECT id FROM accepted"
+_ACCEPTED = "SELECT id, (SELECT to_jsonb(job) FROM job) AS job FROM accepted"
+_ACCEPT = f"WITH {_ACCEPTING} {_ACCEPTED}"
+_CONFIRM = f"WITH purchase AS ({remembering(17)}), {_ACCEPTING} {_ACCEPTED}"
 _COLUMNS = """
 id, category, template, {0}state, {0}attempts, unreached, ambiguous, "to", subject, html, text, message_id,
 correlation_id, calendar, topic, unsubscribe, created_at, extract(epoch FROM now() - created_at)::float8 AS age
@@ -193,21 +195,24 @@ class StoredEmail:
         return Attempt(self.id, self.category, number, self.unreached, ambiguous, self.age, self.message, remembered)
 
 
-async def accept(connection: Connection, new: NewEmail) -> str | None:
+async def accept(connection: Connection, new: NewEmail, offer: Offer = NO_OFFER) -> str | None:
     """Stores a mail with the job that sends it; None when its key is taken.
 
     Waits for a transaction that is about to take it.
     """
-    found = await connection.fetchval(_ACCEPT, *_accepted(new))
-    jobs.wake()
-    return None if found is None else str(found)
+    return _accepted_as(await connection.fetchrow(_ACCEPT, *_accepted(new), offer.lease), offer)
 
 
-async def confirm(connection: Connection, new: NewEmail, paid: OrderPaid) -> str | None:
+async def confirm(connection: Connection, new: NewEmail, paid: OrderPaid, offer: Offer) -> str | None:
     """`accept` of an order's confirmation in one statement with what is remembered of the order."""
-    found = await connection.fetchval(_CONFIRM, *_accepted(new), *remembered(paid))
-    jobs.wake()
-    return None if found is None else str(found)
+    return _accepted_as(await connection.fetchrow(_CONFIRM, *_accepted(new), offer.lease, *remembered(paid)), offer)
+
+
+def _accepted_as(row: "asyncpg.Record | None", offer: Offer) -> str | None:
+    if row is None:
+        return None
+    offer.accept(row["job"])
+    return str(row["id"])
 
 
 def _accepted(new: NewEmail) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from reliability.crash_points import crash_point
 from reliability.errors import IdempotencyKeyReused, Unavailable
 from reliability.fingerprint import fingerprint
 from reliability.ids import is_id, new_id
-from reliability.jobs import Job, NewJob, Run, Snooze
+from reliability.jobs import Job, NewJob, Run, Snooze, Worker
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import retry
@@ -75,8 +75,10 @@ class MailService:
         staff: str,
         retry_seconds: float,
         links: Links,
+        worker: Worker,
     ) -> None:
         self._database = database
+        self._worker = worker
         self._templates = templates
         self._mailer = mailer
         self._domain = domain
@@ -92,7 +94,8 @@ class MailService:
         """
         new = self._new(self._templates.find(request.template), request)
         async with self._database.connection() as connection:
-            email_id = await repository.accept(connection, new)
+            with self._worker.offer(repository.SEND_EMAIL) as offer:
+                email_id = await repository.accept(connection, new, offer)
             return email_id or await _accepted_before(connection, new)
 
     async def confirm_order(self, paid: OrderPaid, data: dict[str, Any]) -> str:
@@ -105,7 +108,8 @@ class MailService:
         request = MailRequest.model_construct(idempotency_key=key, to=paid.email, template=_CONFIRMATION, data=data)
         new = self._new(self._templates.find(_CONFIRMATION), request)
         async with self._database.connection() as connection:
-            email_id = await repository.confirm(connection, new, paid)
+            with self._worker.offer(repository.SEND_EMAIL) as offer:
+                email_id = await repository.confirm(connection, new, paid, offer)
             return email_id or (await repository.find_by_key(connection, key))[0]
 
     async def accept_once(self, connection: Connection, request: MailRequest) -> None:

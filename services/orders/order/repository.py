@@ -10,7 +10,7 @@ from reliability import idempotency, jobs
 from reliability.context import correlation_id
 from reliability.errors import LeaseLost, NotFound
 from reliability.idempotency import Claim
-from reliability.jobs import Job
+from reliability.jobs import Job, Offer
 from reliability.postgres import Connection
 from reliability.telemetry import carrier
 from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
@@ -128,9 +128,10 @@ job AS ({
         unique_key="id::text",
         correlation="correlation_id",
         trace="$5::jsonb",
+        lease="$6",
     )
 })
-SELECT correlation_id FROM paid
+SELECT correlation_id, (SELECT to_jsonb(job) FROM job) AS job FROM paid
 """
 _SETTLED = f"""
 WITH done AS ({jobs.completing("$2", "$3")}),
@@ -313,16 +314,24 @@ async def prepare_payment(connection: Connection, order: Order, claim: Claim, st
     return bool(row["prepared"])
 
 
-async def take_payment(connection: Connection, payment: NewPayment) -> str | None:
+async def take_payment(connection: Connection, payment: NewPayment, offer: Offer) -> str | None:
     """Takes the money an order waits for: payment, status, timeline, cart and the job that settles the order.
 
     The order's correlation id; None, with nothing changed, when it is not that money or the order does not wait.
     """
-    flow: str | None = await connection.fetchval(
-        _TAKE_PAYMENT, payment.order_id, payment.payment_intent_id, payment.amount, payment.currency, carrier()
+    taken = await connection.fetchrow(
+        _TAKE_PAYMENT,
+        payment.order_id,
+        payment.payment_intent_id,
+        payment.amount,
+        payment.currency,
+        carrier(),
+        offer.lease,
     )
-    jobs.wake()
-    return flow
+    if taken is None:
+        return None
+    offer.accept(taken["job"])
+    return str(taken["correlation_id"])
 
 
 async def settled(connection: Connection, order: Order, job: Job) -> None:

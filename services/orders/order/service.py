@@ -7,7 +7,7 @@ import asyncpg
 from reliability import jobs
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound, Problem
-from reliability.jobs import Job
+from reliability.jobs import Job, Worker
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
@@ -28,8 +28,9 @@ _log = get_logger(__name__)
 class OrderService:
     """Payment, stock, confirmation."""
 
-    def __init__(self, database: Database, catalog: Catalog, notifications: Notifications) -> None:
+    def __init__(self, database: Database, catalog: Catalog, notifications: Notifications, worker: Worker) -> None:
         self._database = database
+        self._worker = worker
         self._catalog = catalog
         self._notifications = notifications
 
@@ -62,7 +63,8 @@ class OrderService:
         async with self._database.connection() as connection:
             crash_point("payment.not_committed")
             try:
-                flow = await repository.take_payment(connection, payment)
+                with self._worker.offer(repository.SETTLE) as offer:
+                    flow = await repository.take_payment(connection, payment, offer)
             except asyncpg.UniqueViolationError:  # recorded before, for another order
                 return False
         if flow is None:

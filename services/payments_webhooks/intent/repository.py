@@ -288,7 +288,7 @@ def recorded(intent_id: str, states: Sequence[PaymentState]) -> Known:
     return Known(
         """
         EXISTS (SELECT FROM payments
-                 WHERE payment_intent_id = $10 AND client_secret IS NOT NULL AND state = ANY($11::text[]))
+                 WHERE payment_intent_id = $9 AND client_secret IS NOT NULL AND state = ANY($10::text[]))
         """,
         (intent_id, states),
     )

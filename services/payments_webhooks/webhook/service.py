@@ -11,7 +11,7 @@ from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.inbox import Change, Received
-from reliability.jobs import Job
+from reliability.jobs import Job, Worker
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.tally import Tally
@@ -45,8 +45,10 @@ class WebhookService:
         secrets: Sequence[str],
         handlers: Mapping[str, Handler],
         told: Mapping[str, Told],
+        worker: Worker,
     ) -> None:
         self._database = database
+        self._worker = worker
         self._secrets = secrets
         self._handlers = handlers
         self._told = told
@@ -75,9 +77,10 @@ class WebhookService:
         if event.type not in self._handlers:
             return "ignored" if await inbox.keep(connection, received) else None
         told = self._told.get(event.type)
-        if told is not None:
-            return await inbox.receive_unless(connection, received, told(event), job=PROCESS_EVENT)
-        return "received" if await inbox.receive(connection, received, job=PROCESS_EVENT) else None
+        with self._worker.offer(PROCESS_EVENT) as offer:
+            return await inbox.receive(
+                connection, received, job=PROCESS_EVENT, known=told(event) if told else None, offer=offer
+            )
 
     async def process(self, job: Job) -> None:
         """Works out what an event means, then records effect, inbox and job in one statement or transaction."""

@@ -18,7 +18,8 @@ import asyncpg
 from reliability.context import correlation_id
 from reliability.errors import InvalidRequest
 from reliability.jobs.model import Job
-from reliability.jobs.queue import SIGNAL, completing
+from reliability.jobs.offer import NO_OFFER, Offer
+from reliability.jobs.queue import RUNNING, SIGNAL, completing, enqueueing
 from reliability.postgres import Connection, signal
 from reliability.telemetry import carrier
 
@@ -34,7 +35,6 @@ __all__ = [
     "park",
     "purge",
     "receive",
-    "receive_unless",
     "replay",
     "stored",
     "verify_signature",
@@ -68,7 +68,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A condition in SQL under which an event tells nothing new. Its values are numbered from `$10`.
+    """A condition in SQL under which an event tells nothing new. Its values are numbered from `$9`.
 
     Once true it must stay true: another statement may be changing what it looks at.
     """
@@ -90,15 +90,18 @@ class Change:
 
 
 _NOTHING: Final = Change("")
-_RECEIVE = """
-WITH received AS (
+_RECEIVED = """
     INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id)
     VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (source, event_id) DO NOTHING
-    RETURNING id)
-INSERT INTO jobs (kind, payload, order_key, max_attempts, correlation_id, trace)
-SELECT $7, jsonb_build_object('inbox_id', id), $1 || ':' || $4, $8, $6, $9 FROM received
-RETURNING id
+    RETURNING id, state
+"""
+_RECEIVED_UNLESS = """
+    INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id, state, finished_at)
+    SELECT $1, $2, $3, $4, $5, $6, CASE WHEN known THEN 'processed' ELSE 'received' END, CASE WHEN known THEN now() END
+      FROM (SELECT {} AS known) AS told
+        ON CONFLICT (source, event_id) DO NOTHING
+    RETURNING id, state
 """
 
 # For an event nobody does anything about: there is nothing to wait for.
@@ -134,18 +137,21 @@ DELETE FROM inbox WHERE id IN (
 
 
 @functools.cache
-def _receiving(condition: str) -> str:
+def _receiving(condition: str, job: str, max_attempts: int) -> str:
+    enqueued = enqueueing(
+        "(SELECT id FROM received WHERE state = 'received') AS fresh",
+        job,
+        "jsonb_build_object('inbox_id', id)",
+        order_key="$1 || ':' || $4",
+        correlation="$6",
+        trace="$7::jsonb",
+        max_attempts=max_attempts,
+        lease="$8",
+    )
     return f"""
-WITH received AS (
-    INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id, state, finished_at)
-    SELECT $1, $2, $3, $4, $5, $6, CASE WHEN known THEN 'processed' ELSE 'received' END, CASE WHEN known THEN now() END
-      FROM (SELECT {condition} AS known) AS told
-        ON CONFLICT (source, event_id) DO NOTHING
-    RETURNING id, state),
-enqueued AS (
-    INSERT INTO jobs (kind, payload, order_key, max_attempts, correlation_id, trace)
-    SELECT $7, jsonb_build_object('inbox_id', id), $1 || ':' || $4, $8, $6, $9 FROM received WHERE state = 'received')
-SELECT state FROM received
+WITH received AS ({_RECEIVED_UNLESS.format(condition) if condition else _RECEIVED}),
+enqueued AS ({enqueued})
+SELECT state, (SELECT to_jsonb(enqueued) FROM enqueued) AS job FROM received
 """
 
 
@@ -161,27 +167,34 @@ SELECT count(*) FROM done
 """
 
 
-async def receive(connection: Connection, event: Received, *, job: str, max_attempts: int = 12) -> bool:
-    """Stores the event and enqueues `job` for it; False when it had been received before."""
-    job_id = await connection.fetchval(_RECEIVE, *_values(event), job, max_attempts, carrier())
-    if job_id is not None:
-        signal(SIGNAL)
-    return job_id is not None
-
-
-async def receive_unless(
-    connection: Connection, event: Received, known: Known, *, job: str, max_attempts: int = 12
+async def receive(
+    connection: Connection,
+    event: Received,
+    *,
+    job: str,
+    known: Known | None = None,
+    offer: Offer = NO_OFFER,
+    max_attempts: int = 12,
 ) -> str | None:
-    """Stores the event: `processed` and without a job when what it tells is known, else `received` and with one.
+    """Stores the event: `received` and with a `job` for it, or `processed` and without one when it tells nothing new.
 
-    None when it had been received before.
+    None when it had been received before. With an `offer` of the job's kind this is a transaction of its own, and the
+    job begins here and now.
     """
-    state: str | None = await connection.fetchval(
-        _receiving(known.condition), *_values(event), job, max_attempts, carrier(), *known.values
-    )
-    if state == "received":
-        signal(SIGNAL)
-    return state
+    statement = _receiving(known.condition if known else "", job, max_attempts)
+    values = (*_values(event), carrier())
+    told = known.values if known else ()
+    try:
+        stored = await connection.fetchrow(statement, *values, offer.lease, *told)
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != RUNNING:
+            raise
+        # Another event of the same object was born at the same moment: this one waits behind it.
+        stored = await connection.fetchrow(statement, *values, 0.0, *told)
+    if stored is None:
+        return None
+    offer.accept(stored["job"])
+    return str(stored["state"])
 
 
 async def keep(connection: Connection, event: Received) -> bool:

@@ -5,6 +5,7 @@ the second run must find the work done.
 """
 
 from reliability.jobs.model import Job, Park, Run, Snooze, StoredRun
+from reliability.jobs.offer import NO_OFFER, Offer
 from reliability.jobs.queue import (
     NewJob,
     completing,
@@ -18,8 +19,10 @@ from reliability.jobs.queue import (
 from reliability.jobs.worker import Worker
 
 __all__ = [
+    "NO_OFFER",
     "Job",
     "NewJob",
+    "Offer",
     "Park",
     "Run",
     "Snooze",

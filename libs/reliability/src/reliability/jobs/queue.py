@@ -20,6 +20,7 @@ from reliability.telemetry import carrier
 __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "LOST",
+    "RUNNING",
     "SIGNAL",
     "NewJob",
     "completing",
@@ -37,6 +38,8 @@ DEFAULT_MAX_ATTEMPTS = 10
 """Attempts of a job, the first included."""
 LOST = "the worker that held it died or hung"
 """The error of an attempt that nobody ended."""
+RUNNING: Final = "jobs_order_running"
+"""The index that holds one running job per order key."""
 _ORPHAN_SECONDS: Final = 3600.0
 
 _ENQUEUE = """
@@ -285,19 +288,43 @@ def enqueueing(
     order_key: str = "NULL",
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     delay: str = "0",
+    lease: str = "",
 ) -> str:
     """The INSERT of jobs for a WITH of somebody else's statement: one for each row of `source`, a table or a CTE.
 
     It saves the round trip of `enqueue` where one statement does all the rest. All but `kind` and `max_attempts` is
     SQL of that statement: parameters, columns of `source`. `trace` is what `telemetry.carrier()` gives, `delay` is in
     seconds. Call `wake` when the statement has run.
+
+    With the `lease` of an `Offer`, as a parameter, the INSERT returns a row for `Offer.accept`, as `to_jsonb` makes it
+    an object, and nobody needs to be woken. The statement must be a transaction of its own. It fails with a
+    `UniqueViolationError` of `RUNNING` when another job with the same order key is born at the same moment.
     """
-    return f"""
+    keyed = "(kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING"
+    if not lease:
+        return f"""
     INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace)
     SELECT '{kind}', {payload}, {unique_key}, {order_key}, {max_attempts}, now() + {delay} * interval '1 second',
            {correlation}, {trace}
       FROM {source}
-        ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+        ON CONFLICT {keyed}
+    """
+    # The order key is worked out before it is compared: among the jobs its words would mean their columns.
+    return f"""
+    INSERT INTO jobs (kind, payload, unique_key, order_key, max_attempts, run_at, correlation_id, trace,
+                      state, attempt, fence, lease_until)
+    SELECT '{kind}', {payload}, {unique_key}, ordering_key, {max_attempts}, now() + {delay} * interval '1 second',
+           {correlation}, {trace},
+           CASE WHEN in_hand THEN 'running' ELSE 'queued' END, in_hand::int, in_hand::int,
+           CASE WHEN in_hand THEN now() + {lease}::float8 * interval '1 second' END
+      FROM {source},
+           LATERAL (SELECT ({order_key})::text AS ordering_key) AS ordered,
+           LATERAL (SELECT {lease}::float8 > 0 AND NOT EXISTS (
+                           SELECT FROM jobs AS earlier
+                            WHERE earlier.order_key = ordering_key AND earlier.state IN ('queued', 'running'))
+                    AS in_hand) AS birth
+        ON CONFLICT {keyed}
+    RETURNING id, kind, payload, attempt, max_attempts, fence, correlation_id, trace, order_key, state
     """
 
 

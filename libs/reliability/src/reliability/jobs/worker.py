@@ -8,6 +8,7 @@ lease lost
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from reliability.deadline import deadline_scope
 from reliability.errors import DeadlineExceeded, LeaseLost, Problem, Unavailable
 from reliability.jobs import queue
 from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze, StoredRun
+from reliability.jobs.offer import NO_OFFER, Offer
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.retry import full_jitter, retry
@@ -56,10 +58,11 @@ _LOOK_AGAIN: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A job that is being run, and until when, on the loop's clock, its lease is worth renewing."""
+    """A job that is being run, until when, on the loop's clock, its lease is worth renewing, and after which claim."""
 
     job: Job
     until: float
+    claims: int
 
 
 class Worker:
@@ -92,6 +95,11 @@ class Worker:
         self._recording = asyncio.Lock()
         self._wake = asyncio.Event()
         self._more = False
+        self._claims = 0
+        self._offered = 0
+        # What jobs are begun in: nobody's deadline, span or connection. None while nothing is begun here.
+        self._surroundings: contextvars.Context | None = None
+        self._given_back: set[asyncio.Task[None]] = set()
         database.listen(queue.SIGNAL, self._wake.set)
 
     def handle(
@@ -121,6 +129,31 @@ class Worker:
         """
         self._observers.append(call)
 
+    def offer(self, kind: str) -> Offer:
+        """A free place for a job of that kind, which is about to be enqueued; without a lease when there is none.
+
+        Nor is there one while older jobs wait for places.
+        """
+        free = self._concurrency - len(self._running) - self._offered
+        if self._surroundings is None or kind not in self._handlers or self._more or free <= 0:
+            return NO_OFFER
+        self._offered += 1
+        return Offer(self._lease, self._begin_or_give_back, self._leave)
+
+    def _leave(self) -> None:
+        self._offered -= 1
+        if self._more:  # somebody was told that nothing was free
+            self._wake.set()
+
+    def _begin_or_give_back(self, job: Job) -> None:
+        if self._surroundings is not None:
+            self._begin(job)
+            return
+        # The drain has begun since the place was offered: a job that never ran is for another worker, now.
+        returning = asyncio.create_task(self._settle(_give_back, job), context=contextvars.Context())
+        self._given_back.add(returning)
+        returning.add_done_callback(self._given_back.discard)
+
     async def trigger(self, name: str, *, wait: float = 5.0) -> StoredRun:
         """Runs a schedule now, on whichever worker is free, and gives the run as it stands when it is over.
 
@@ -144,12 +177,14 @@ class Worker:
         with telemetry.untraced():  # a task keeps the context it was made in
             keeper = asyncio.create_task(self._keep(stop))
         stopping = asyncio.create_task(self._wake_at(stop))
+        self._surroundings = contextvars.copy_context()
         try:
             while not stop.is_set():
                 claimed = await self._guard("claim", self._claim, default=0)
                 if claimed < self._concurrency:
                     await self._wait()
         finally:
+            self._surroundings = None
             stopping.cancel()
             await self._drain()
             keeper.cancel()
@@ -192,24 +227,30 @@ class Worker:
         return default
 
     async def _claim(self) -> int:
-        free = self._concurrency - len(self._running)
+        free = self._concurrency - len(self._running) - self._offered
         if free <= 0 or not self._handlers:
+            self._more = True
             return 0
         async with self._database.connection() as connection:
             jobs = await queue.claim(connection, list(self._handlers), free, self._lease)
+        self._claims += 1
         self._more = len(jobs) == free
         for job in jobs:
-            task = asyncio.create_task(self._attempt(job), name=f"job:{job.kind}:{job.id}")
-            until = asyncio.get_running_loop().time() + self._handlers[job.kind].timeout + self._lease
-            self._running[task] = _Attempt(job, until)
-            task.add_done_callback(self._finished)
+            self._begin(job)
         return len(jobs)
 
+    def _begin(self, job: Job) -> None:
+        surroundings = self._surroundings.copy() if self._surroundings is not None else None
+        task = asyncio.create_task(self._attempt(job), name=f"job:{job.kind}:{job.id}", context=surroundings)
+        until = asyncio.get_running_loop().time() + self._handlers[job.kind].timeout + self._lease
+        self._running[task] = _Attempt(job, until, self._claims)
+        task.add_done_callback(self._finished)
+
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        ended = self._running.pop(task).job
-        # What it enqueued, its commit has told. A look is worth its round trip only for what a free slot or the
-        # end of this one lets through.
-        if self._more or ended.order_key is not None:
+        ended = self._running.pop(task)
+        # What it enqueued, its commit has told. A look is worth its round trip only for what a free slot lets through,
+        # or the end of this one: a job with its order key, which a claim has passed over since it began.
+        if self._more or (ended.job.order_key is not None and ended.claims != self._claims):
             self._wake.set()
 
     async def _attempt(self, job: Job) -> None:
