@@ -132,7 +132,7 @@ async def test_jobs_of_the_version_before_settle_the_order(shop_orders: Orders, 
 async def test_what_is_sold_out_is_no_purchase(shop_orders: Orders) -> None:
     """Money for pieces that are gone goes back, once; nobody is told of a purchase, however often the job runs."""
     checkout = await paid(shop_orders)
-    await shop_orders.shop.fetch("UPDATE holds SET state = 'released'")
+    await shop_orders.shop.fetch("UPDATE holds SET state = 'expired'")
     await shop_orders.shop.fetch("UPDATE variants SET held = 0, on_hand = 0")
     for _ in range(2):
         await shop_orders.work()
