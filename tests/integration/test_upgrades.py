@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest_asyncio
 
-from conftest import Servers
 from deploy.local.databases import EXTENSIONS, database_url, owner_of
 from reliability.migrations import PARTS, migrate
+
+if TYPE_CHECKING:
+    from conftest import Servers
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Upgrade = Callable[[], Awaitable[None]]
@@ -28,7 +30,7 @@ SELECT replace(trace_id::text, '-', '') AS trace_id, span_id, parent_id, service
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def older(servers: Servers, tmp_path: Path) -> AsyncIterator[Older]:
+async def older(servers: "Servers", tmp_path: Path) -> AsyncIterator[Older]:
     """A service's database from before one of its migrations, and what applies the others to it.
 
     As in `await older("admin", "20261128000020")`.
