@@ -93,10 +93,10 @@ class Mortal:
 
     @asynccontextmanager
     async def empty_shelf(self, order_id: str, variant: str, pieces: int) -> AsyncIterator[None]:
-        """What a very late payment finds: the hold was released, and the warehouse is empty. Filled again after."""
+        """What a very late payment finds: the hold had ended, and the warehouse is empty. Filled again after."""
         async with self.database("catalog") as connection:
             on_hand = await connection.fetchval("SELECT on_hand FROM variants WHERE id = $1", variant)
-            await connection.execute("UPDATE holds SET state = 'released' WHERE order_id = $1", order_id)
+            await connection.execute("UPDATE holds SET state = 'expired' WHERE order_id = $1", order_id)
             await connection.execute(
                 "UPDATE variants SET held = held - $2, on_hand = held - $2 WHERE id = $1", variant, pieces
             )

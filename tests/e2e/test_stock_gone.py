@@ -19,10 +19,10 @@ async def test_money_for_stock_that_is_gone_goes_back_once(
     variant = chosen["variant"]["id"]
     await shopper.add(variant, 1)
     checkout = (await shopper.checkout()).json()
-    # What a very late payment finds: catalog's backstop released the hold, and the warehouse is empty.
+    # What a very late payment finds: catalog's backstop ended the hold, and the warehouse is empty.
     catalog = await asyncpg.connect(database_url(system.endpoints.postgres, database_of("catalog")))
     on_hand = await catalog.fetchval("SELECT on_hand FROM variants WHERE id = $1", variant)
-    await catalog.execute("UPDATE holds SET state = 'released' WHERE order_id = $1", checkout["order_id"])
+    await catalog.execute("UPDATE holds SET state = 'expired' WHERE order_id = $1", checkout["order_id"])
     await catalog.execute("UPDATE variants SET held = held - 1, on_hand = held - 1 WHERE id = $1", variant)
     try:
         await shopper.pay(checkout)

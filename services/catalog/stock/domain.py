@@ -8,9 +8,10 @@ from uuid import UUID
 
 
 class HoldState(StrEnum):
-    """held becomes committed or released; released becomes committed when the stock is still there."""
+    """held becomes any other; expired becomes released, or committed when the stock is still there; these two stay."""
 
     HELD = "held"
+    EXPIRED = "expired"
     COMMITTED = "committed"
     RELEASED = "released"
 

@@ -22,6 +22,7 @@ __all__ = [
     "hold_again",
     "lines",
     "lock_hold",
+    "lock_name",
     "lock_stock",
     "put_back",
     "release",
@@ -56,6 +57,12 @@ SELECT expires_at FROM claimed
 """
 _LINES: Final = "SELECT variant_id, quantity FROM hold_lines WHERE order_id = $1 AND attempt = $2"
 _LOCK_HOLD: Final = "SELECT state, expires_at FROM holds WHERE order_id = $1 AND attempt = $2 FOR UPDATE"
+_LOCK_NAME: Final = """
+INSERT INTO holds AS hold (order_id, attempt, state, expires_at, correlation_id)
+VALUES ($1, $2, 'expired', now(), $3)
+    ON CONFLICT (order_id, attempt) DO UPDATE SET state = hold.state
+RETURNING state, expires_at
+"""
 _STOCK: Final = "SELECT id, sku, on_hand - held AS available FROM variants WHERE id = ANY($1::uuid[])"
 _LOCK_STOCK: Final = """
 SELECT v.id, v.sku, v.on_hand - v.held AS available
@@ -67,7 +74,7 @@ SELECT v.id, v.sku, v.on_hand - v.held AS available
 _HOLD_AGAIN: Final = """
 WITH hold AS (
     UPDATE holds SET state = 'held', changed_at = now()
-     WHERE order_id = $1 AND attempt = $2 AND state = 'released'
+     WHERE order_id = $1 AND attempt = $2 AND state = 'expired'
     RETURNING order_id, attempt)
 UPDATE variants SET held = held + line.quantity
   FROM hold JOIN hold_lines AS line USING (order_id, attempt)
@@ -78,17 +85,17 @@ UPDATE holds SET expires_at = greatest(expires_at, now() + $3), changed_at = now
  WHERE order_id = $1 AND attempt = $2 AND state = 'held'
 RETURNING state, expires_at
 """
-# Leaves a tombstone where no hold was. Whatever is not held any more stays as it is.
+# Leaves a tombstone where no hold was. What is sold stays sold.
 _RELEASE: Final = """
 INSERT INTO holds AS hold (order_id, attempt, state, expires_at, correlation_id)
 VALUES ($1, $2, 'released', now(), $3)
     ON CONFLICT (order_id, attempt) DO UPDATE
-       SET state = CASE hold.state WHEN 'held' THEN 'released' ELSE hold.state END,
-           changed_at = CASE hold.state WHEN 'held' THEN now() ELSE hold.changed_at END
+       SET state = CASE hold.state WHEN 'committed' THEN hold.state ELSE 'released' END,
+           changed_at = CASE WHEN hold.state IN ('held', 'expired') THEN now() ELSE hold.changed_at END
 RETURNING old.state
 """
 _RELEASE_EXPIRED: Final = """
-UPDATE holds SET state = 'released', changed_at = now()
+UPDATE holds SET state = 'expired', changed_at = now()
  WHERE state = 'held' AND (order_id, attempt) IN (
        SELECT order_id, attempt FROM holds
         WHERE state = 'held' AND expires_at < now() - $1::interval
@@ -158,6 +165,13 @@ async def lock_hold(connection: Connection, key: HoldKey) -> Hold | None:
     return None if row is None else Hold(HoldState(row["state"]), row["expires_at"])
 
 
+async def lock_name(connection: Connection, key: HoldKey, correlation_id: str) -> Hold:
+    """Locks a hold; where there is none, an expired one without lines is left, so that none can come between."""
+    row = await connection.fetchrow(_LOCK_NAME, key.order_id, key.attempt, correlation_id)
+    assert row is not None  # inserted or found
+    return Hold(HoldState(row["state"]), row["expires_at"])
+
+
 async def stock(connection: Connection, variant_ids: Sequence[UUID]) -> dict[UUID, Stock]:
     """What can be sold of the variants that exist."""
     return _stock(await connection.fetch(_STOCK, variant_ids))
@@ -169,7 +183,7 @@ async def lock_stock(connection: Connection, key: HoldKey) -> dict[UUID, Stock]:
 
 
 async def hold_again(connection: Connection, key: HoldKey) -> None:
-    """Makes a released hold a live one; its variants are locked."""
+    """Makes a hold that had ended a live one; its variants are locked."""
     await connection.execute(_HOLD_AGAIN, key.order_id, key.attempt)
 
 
@@ -180,7 +194,7 @@ async def extend(connection: Connection, key: HoldKey, ttl: timedelta) -> Hold |
 
 
 async def release(connection: Connection, key: HoldKey, correlation_id: str) -> HoldState | None:
-    """Ends a live hold, or leaves a tombstone; what it was before. The stock is still to be put back."""
+    """Ends a hold for good, or leaves a tombstone; what it was before. Stock that was held is still to be put back."""
     was = await connection.fetchval(_RELEASE, key.order_id, key.attempt, correlation_id)
     return None if was is None else HoldState(was)
 

@@ -3,10 +3,15 @@
                  ┌── ExtendHold
                  ▼   │
 HoldStock ────> held ──CommitStock──> committed
-                 │                        ▲
-    ReleaseStock │ expire_holds           │ CommitStock, when the stock is still there
-                 ▼                        │
-ReleaseStock > released ──────────────────┘
+                 │ │                      ▲
+                 │ │expire_holds          │ CommitStock, when the stock is still there
+                 │ ▼                      │
+    ReleaseStock │ expired ───────────────┤
+                 ▼                        │ CommitStock, when it is not, or nothing was ever held
+ReleaseStock > released <─────────────────┘
+
+What was said of a hold's end stays true: committed and released are final. A call that arrives when its caller, or
+another, has long been told how it ended is told the same.
 """
 
 from collections.abc import Sequence
@@ -92,36 +97,27 @@ class StockService:
                     await repository.put_back(connection, [key])
                 case HoldState.COMMITTED:
                     raise HoldCommitted
-                case HoldState.RELEASED | None:
+                case HoldState.RELEASED | HoldState.EXPIRED | None:
                     return
                 case _:
                     assert_never(was)
 
     async def commit(self, key: HoldKey, customer_id: UUID | None) -> None:
-        """Takes the stock of a hold out of the warehouse; a released one is held anew first.
+        """Takes the stock of a hold out of the warehouse; one that ended by its time is held anew first.
 
-        Raises `HoldLost` when that cannot be, and `OrderCommitted` when the order's stock was taken before.
+        Raises `HoldLost` when that cannot be, from then on for ever: who is told so sends money back. Raises
+        `OrderCommitted` when the order's stock was taken before.
         """
         try:
             async with self._database.connection() as connection:  # the usual case is one statement
                 if await repository.commit(connection, key, customer_id, correlation_id()):
                     return
             async with self._database.transaction("commit stock") as connection:
-                hold = await repository.lock_hold(connection, key)
-                if hold is None:
-                    raise HoldLost("There never was a hold of this name.")
-                match hold.state:
-                    case HoldState.COMMITTED:
-                        return
-                    case HoldState.RELEASED:
-                        await _hold_again(connection, key)
-                    case HoldState.HELD:
-                        pass
-                    case _:
-                        assert_never(hold.state)
-                await repository.commit(connection, key, customer_id, correlation_id())
+                lost = await _commit_late(connection, key, customer_id)
         except asyncpg.UniqueViolationError as error:
             raise OrderCommitted from error
+        if lost is not None:
+            raise lost
 
     async def release_expired(self, backstop: timedelta) -> int:
         """Gives back a batch of holds that ended more than `backstop` ago; how many. 0 when none is left."""
@@ -134,20 +130,42 @@ class StockService:
 
 async def _same_hold(connection: Connection, key: HoldKey, hold: Hold, lines: Sequence[Line]) -> datetime:
     """The end of a hold that was made before, when it is the one asked for."""
-    if hold.state is HoldState.RELEASED:
+    if hold.state in {HoldState.RELEASED, HoldState.EXPIRED}:
         raise HoldReleased
     if not same_lines(lines, await repository.lines(connection, key)):
         raise HoldMismatch
     return hold.expires_at
 
 
-async def _hold_again(connection: Connection, key: HoldKey) -> None:
+async def _commit_late(connection: Connection, key: HoldKey, customer_id: UUID | None) -> HoldLost | None:
+    """Commits a hold that was not live; or ends it for good, with the reason."""
+    hold = await repository.lock_name(connection, key, correlation_id())
+    match hold.state:
+        case HoldState.COMMITTED:
+            return None
+        case HoldState.RELEASED:
+            return HoldLost("The hold was released; its stock is not the order's any more.")
+        case HoldState.EXPIRED:
+            if lost := await _hold_again(connection, key):
+                await repository.release(connection, key, correlation_id())
+                return lost
+        case HoldState.HELD:
+            pass
+        case _:
+            assert_never(hold.state)
+    await repository.commit(connection, key, customer_id, correlation_id())
+    return None
+
+
+async def _hold_again(connection: Connection, key: HoldKey) -> HoldLost | None:
+    """Makes a hold that had ended a live one; why not, when that cannot be."""
     wanted = await repository.lines(connection, key)
     if not wanted:
-        raise HoldLost("The hold was released before it was made.")
+        return HoldLost("There never was a hold of this name.")
     if short := shortages(wanted, await repository.lock_stock(connection, key)):
-        raise HoldLost("The hold had ended, and the stock was sold meanwhile.", short)
+        return HoldLost("The hold had ended, and the stock was sold meanwhile.", short)
     await repository.hold_again(connection, key)
+    return None
 
 
 def _not_live(hold: Hold | None) -> UnknownHold | HoldReleased | HoldCommitted:

@@ -9,6 +9,8 @@ from services.notifications.schemas import CustomerChange, CustomerErasure, Orde
 __all__ = [
     "agree",
     "allow",
+    "await_writers",
+    "bury",
     "consents",
     "decline",
     "erase",
@@ -67,9 +69,12 @@ INSERT INTO purchases AS known (order_id, refunded, refunds_known) VALUES ($1, $
     ON CONFLICT (order_id) DO UPDATE SET refunded = excluded.refunded, refunds_known = excluded.refunds_known
      WHERE known.refunds_known < excluded.refunds_known
 """
+_BURY = "INSERT INTO erased_customers (id) VALUES ($1) ON CONFLICT DO NOTHING"
+# A statement has the lock of the table it writes to before it looks at anything: one that has not seen a tombstone
+# which is committed by now is waited for.
+_AWAIT_WRITERS = "LOCK TABLE contacts, purchases IN SHARE MODE"
 _ERASE_CUSTOMER = """
-WITH gone AS (INSERT INTO erased_customers (id) VALUES ($1) ON CONFLICT DO NOTHING),
-purchases AS (DELETE FROM purchases WHERE buyer IN ($1::uuid::text, lower($2::text))),
+WITH purchases AS (DELETE FROM purchases WHERE buyer IN ($1::uuid::text, lower($2::text))),
 declined AS (DELETE FROM opt_outs WHERE address = lower($2::text))
 DELETE FROM contacts WHERE id = $1
 """
@@ -102,8 +107,21 @@ async def record(connection: Connection, change: CustomerChange) -> bool:
     return consent is not None
 
 
+async def bury(connection: Connection, erasure: CustomerErasure) -> None:
+    """Leaves a tombstone: from its commit on nothing new is remembered of a customer."""
+    await connection.execute(_BURY, erasure.customer_id)
+
+
+async def await_writers(connection: Connection) -> None:
+    """Waits for the end of whatever is being written of customers, by who may have seen no tombstone.
+
+    To be committed at once: meanwhile others wait.
+    """
+    await connection.execute(_AWAIT_WRITERS)
+
+
 async def erase(connection: Connection, erasure: CustomerErasure) -> None:
-    """Forgets a customer, but for mail that is on its way."""
+    """Forgets a customer who has a tombstone, but for mail that is on its way."""
     await connection.execute(_ERASE_CUSTOMER, erasure.customer_id, erasure.email)
     await erase_arrived(connection, erasure)
 

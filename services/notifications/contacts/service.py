@@ -32,8 +32,12 @@ class ContactService:
     async def erase(self, erasure: CustomerErasure) -> None:
         """Forgets a customer. Keys, states and figures stay: nothing is sent again because somebody was forgotten.
 
-        Mail that is on its way is forgotten when it has arrived.
+        Mail that is on its way is forgotten when it has arrived. A death between any two of these is asked again.
         """
+        async with self._database.transaction("bury customer") as connection:
+            await repository.bury(connection, erasure)
+        async with self._database.transaction("await writers") as connection:
+            await repository.await_writers(connection)
         async with self._database.transaction("erase customer") as connection:
             await repository.erase(connection, erasure)
             if await repository.on_its_way(connection, erasure):

@@ -96,8 +96,8 @@ class IntentEvents:
         return _known(payment, intent, state if state in _NOT_FINAL else None)
 
     async def _reported(self, payment: Payment, intent: Mapping[str, Any]) -> Effect:
-        if payment.payment_intent_id not in {None, intent["id"]}:
-            payment = await self._stray(payment, intent)
+        if payment.payment_intent_id != intent["id"]:
+            payment = await self._row_of(payment, intent)
         request = orders_pb2.RecordPaymentRequest(
             payment_intent_id=intent["id"],
             order_id=payment.order_id,
@@ -131,11 +131,16 @@ class IntentEvents:
     async def _payment_of(self, event: Event) -> Payment | None:
         return await self.find(event, event.object["id"], event.metadata)
 
-    async def _stray(self, payment: Payment, intent: Mapping[str, Any]) -> Payment:
-        """A second intent that was paid for one payment of ours gets a row, so that it can be sent back."""
-        async with self._database.transaction("stray payment") as connection:
-            return await repository.insert_stray(
-                connection, payment, intent["id"], intent["client_secret"], intent["amount_received"]
+    async def _row_of(self, payment: Payment, intent: Mapping[str, Any]) -> Payment:
+        """The payment, when it can have this intent; another row when it has one, so that this can be sent back.
+
+        Written before anybody is told: of two intents that were paid at once, both find a payment without one.
+        """
+        intent_id, client_secret = intent["id"], intent["client_secret"]
+        async with self._database.transaction("row of intent") as connection:
+            ours = await repository.set_intent(connection, payment.id, intent_id, client_secret)
+            return ours or await repository.insert_stray(
+                connection, payment, intent_id, client_secret, intent["amount_received"]
             )
 
 

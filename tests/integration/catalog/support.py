@@ -121,6 +121,11 @@ class Shop:
                 by,
             )
 
+    async def expire(self, key: HoldKey) -> None:
+        """Lets the backstop end one hold, if it is live."""
+        await self.age(key, timedelta(days=1))
+        await self.stock.release_expired(timedelta(hours=1))
+
     async def fetch(self, query: str, *arguments: object) -> list[Any]:
         async with self.database.connection() as connection:
             return list(await connection.fetch(query, *arguments))

@@ -34,22 +34,22 @@ async def test_a_guest_buys_too(shop: Shop) -> None:
     assert [row["customer_id"] for row in await shop.fetch("SELECT customer_id FROM sales")] == [None]
 
 
-async def test_commit_after_release_holds_anew(shop: Shop) -> None:
+async def test_commit_after_the_end_holds_anew(shop: Shop) -> None:
     """The customer paid although the hold had ended: while the stock is there, it is theirs."""
     variant = await shop.variant(3)
     key = await shop.holding((variant, 3))
-    await shop.stock.release(key)
+    await shop.expire(key)
     await shop.stock.commit(key, None)
     assert await shop.counts(variant) == (0, 0)
     assert await shop.state(key) == "committed"
     await shop.assert_books_balance()
 
 
-async def test_commit_after_release_does_not_take_what_others_hold(shop: Shop) -> None:
+async def test_commit_after_the_end_does_not_take_what_others_hold(shop: Shop) -> None:
     """The stock went to somebody else: the hold is lost, with the line that is missing, and nothing moved."""
     plenty, scarce = await shop.variant(), await shop.variant(3, sku="SCARCE")
     key = await shop.holding((plenty, 1), (scarce, 2))
-    await shop.stock.release(key)
+    await shop.expire(key)
     await shop.holding((scarce, 2))
     with pytest.raises(HoldLost) as caught:
         await shop.stock.commit(key, None)
@@ -66,6 +66,7 @@ async def test_a_hold_that_never_was_is_lost(shop: Shop) -> None:
     key = new_key()
     with pytest.raises(HoldLost):
         await shop.stock.commit(key, None)
+    assert await shop.state(key) == "released"
     await shop.stock.release(key)
     with pytest.raises(HoldLost):
         await shop.stock.commit(key, None)

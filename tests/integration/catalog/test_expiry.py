@@ -21,7 +21,7 @@ async def test_the_schedule_gives_back_forgotten_holds(shop: Shop) -> None:
     living = await shop.holding((variant, 3))
     await shop.age(forgotten, TTL + timedelta(minutes=11))
     await _work(shop)
-    assert await shop.state(forgotten) == "released"
+    assert await shop.state(forgotten) == "expired"
     assert await shop.state(living) == "held"
     assert await shop.counts(variant) == (10, 3)
     runs = await shop.fetch("SELECT processed, failed, finished_at FROM job_runs WHERE job = 'expire_holds'")
@@ -47,7 +47,7 @@ async def test_every_batch_is_worked_off(shop: Shop) -> None:
     for key in keys:
         await shop.age(key, timedelta(days=1))
     await _work(shop)
-    assert {await shop.state(key) for key in keys} == {"released"}
+    assert {await shop.state(key) for key in keys} == {"expired"}
     assert [await shop.counts(variant) for variant in variants] == [(1000, 0)] * 3
     await shop.assert_books_balance()
 

@@ -164,13 +164,13 @@ async def _expire(shop: Shop, key: HoldKey) -> None:
     [
         (_release, _release, "released", (10, 0), None),
         (_commit, _commit, "committed", (7, 0), None),
-        (_release, _commit, "committed", (7, 0), None),
+        (_release, _commit, "released", (10, 0), HoldLost),
         (_commit, _release, "committed", (7, 0), HoldCommitted),
         (_commit, _expire, "committed", (7, 0), None),
         (_release, _expire, "released", (10, 0), None),
         (_expire, _release, "released", (10, 0), None),
         (_expire, _commit, "committed", (7, 0), None),
-        (_expire, _expire, "released", (10, 0), None),
+        (_expire, _expire, "expired", (10, 0), None),
     ],
 )
 async def test_two_endings_of_one_hold(

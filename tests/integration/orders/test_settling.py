@@ -1,11 +1,13 @@
 """What follows a payment: the stock is taken, notifications hears of the purchase and of the mail, once."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from reliability.errors import Unavailable
 from services.notifications.mail.service import MailService
+from services.orders.catalog import Catalog
 from services.orders.notifications import Notifications
 from tests.integration.orders.support import Orders
 
@@ -132,7 +134,7 @@ async def test_jobs_of_the_version_before_settle_the_order(shop_orders: Orders, 
 async def test_what_is_sold_out_is_no_purchase(shop_orders: Orders) -> None:
     """Money for pieces that are gone goes back, once; nobody is told of a purchase, however often the job runs."""
     checkout = await paid(shop_orders)
-    await shop_orders.shop.fetch("UPDATE holds SET state = 'released'")
+    await shop_orders.shop.fetch("UPDATE holds SET state = 'expired'")
     await shop_orders.shop.fetch("UPDATE variants SET held = 0, on_hand = 0")
     for _ in range(2):
         await shop_orders.work()
@@ -142,3 +144,37 @@ async def test_what_is_sold_out_is_no_purchase(shop_orders: Orders) -> None:
         gone = "SELECT count(*) FROM order_events WHERE reason = 'the stock was gone when the money came'"
         assert await shop_orders.value(gone) == 1
         await shop_orders.execute(AGAIN)
+
+
+async def test_a_late_call_does_not_sell_what_was_given_up(
+    shop_orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease ends while CommitStock is on the wire. The next attempt finds no pieces, and then they come back."""
+    checkout = await paid(shop_orders)
+    await shop_orders.shop.fetch("UPDATE holds SET state = 'expired'")
+    await shop_orders.shop.fetch("UPDATE variants SET held = 0, on_hand = 0")
+    commit, sent, arrives = Catalog.commit, asyncio.Event(), asyncio.Event()
+
+    async def on_the_wire(*call: Any) -> None:
+        if not sent.is_set():
+            sent.set()
+            await arrives.wait()
+        await commit(*call)
+
+    monkeypatch.setattr(Catalog, "commit", on_the_wire)
+    first = asyncio.create_task(shop_orders.work())
+    await sent.wait()
+    await shop_orders.execute("UPDATE jobs SET state = 'queued', lease_until = NULL WHERE kind = 'settle_order'")
+    second = asyncio.create_task(shop_orders.work())
+    async with asyncio.timeout(30):
+        while await shop_orders.value(STOCK, checkout["order_id"]) != "lost":
+            await asyncio.sleep(0.01)
+    await shop_orders.shop.fetch("UPDATE variants SET on_hand = 10")
+    arrives.set()
+    await asyncio.gather(first, second)
+    assert [dict(row) for row in await shop_orders.shop.fetch("SELECT on_hand, held FROM variants")] == [
+        {"on_hand": 10, "held": 0}
+    ]
+    assert await shop_orders.shop.fetch("SELECT FROM sales") == []
+    assert await shop_orders.value("SELECT count(*) FROM refund_requests") == 1
+    assert await shop_orders.value(STOCK, checkout["order_id"]) == "lost"

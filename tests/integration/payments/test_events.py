@@ -19,9 +19,14 @@ from reliability.errors import Problem
 from reliability.ids import new_id
 from reliability.retention import PURGE
 from services.payments_webhooks.intent import repository as payments
-from tests.contract.stripe_sandbox_fixtures import WEBHOOK_SECRET, Received
+from services.payments_webhooks.intent.events import IntentEvents
+from tests.contract.stripe_sandbox_fixtures import BOUND_SECONDS, WEBHOOK_SECRET, Received
 from tests.integration.payments.conftest import TOTAL, Shop
 
+# As when the answer of Stripe's was lost.
+FORGET = """
+UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating' RETURNING id::text
+"""
 PAYING = ("payment_intent.created", "payment_intent.processing", "charge.succeeded", "payment_intent.succeeded")
 
 
@@ -71,7 +76,7 @@ async def test_a_payment_is_paid_whatever_order_its_events_come_in(
     await shop.sandbox.act(f"payment_intents/{intent}/pay", {"card": "4242424242424242", "processing": True})
     await shop.sandbox.act(f"payment_intents/{intent}/settle", {"outcome": "success"})
     # As after a crash: what we knew of the intent is gone, and only its metadata leads back to us.
-    await shop.execute("UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating'")
+    await shop.execute(FORGET)
     for kind in order_of_arrival:
         await shop.deliver(await shop.event(kind, intent))
         await shop.work()
@@ -127,8 +132,7 @@ async def test_what_is_being_written_as_an_event_comes_is_not_known_yet(shop: Sh
     """Until it has committed it may not come to be: then the event's job has to see to it."""
     intent = (await shop.create_intent(await shop.order())).payment_intent_id
     created = await shop.event("payment_intent.created", intent)
-    forget = "UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating' RETURNING id"
-    payment = await shop.value(forget)
+    payment = await shop.value(FORGET)
     with pytest.raises(ZeroDivisionError):
         async with shop.payments.database.transaction() as connection:
             await payments.set_intent(connection, payment, intent, "secret")
@@ -144,7 +148,7 @@ async def test_what_was_kept_without_a_job_can_be_replayed(shop: Shop) -> None:
     """Should what was known be lost, staff let the event be handled after all."""
     intent = (await shop.create_intent(await shop.order())).payment_intent_id
     await shop.deliver(await shop.event("payment_intent.created", intent))
-    await shop.execute("UPDATE payments SET payment_intent_id = NULL, client_secret = NULL, state = 'creating'")
+    await shop.execute(FORGET)
     (row,) = (await listed(shop, type="payment_intent.created", state="processed")).items
     await replay(shop, row.id)
     await shop.work()
@@ -170,6 +174,66 @@ async def test_a_second_intent_paid_for_one_payment_goes_back(shop: Shop) -> Non
     ledger = (await shop.sandbox.get("/_sandbox/ledger"))["payment_intents"]
     assert (ledger[first]["refunded"], ledger[second.id]["refunded"]) == (0, TOTAL)
     assert await shop.value("SELECT count(*) FROM payments WHERE stray") == 1
+
+
+async def test_two_intents_paid_for_one_payment_at_once_are_both_known(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are looked at while the payment has no intent yet: one gets it, the other a row of its own and goes back."""
+    order = await shop.order()
+    first = (await shop.create_intent(order)).payment_intent_id
+    payment = await shop.value(FORGET)
+    second = await shop.sandbox.intent(amount=TOTAL, metadata={"order_id": order, "payment_id": payment})
+    for intent in (first, second.id):
+        await shop.sandbox.pay(intent)
+        await shop.deliver(await shop.event("payment_intent.succeeded", intent))
+    find, both = IntentEvents.find, asyncio.Barrier(2)
+
+    async def found(*arguments: Any) -> Any:
+        payment = await find(*arguments)
+        async with asyncio.timeout(BOUND_SECONDS):
+            await both.wait()
+        return payment
+
+    monkeypatch.setattr(IntentEvents, "find", found)
+    await shop.work()
+    known = await shop.rows("SELECT payment_intent_id, state FROM payments")
+    assert {row["payment_intent_id"]: row["state"] for row in known} == dict.fromkeys([first, second.id], "succeeded")
+    assert await states(shop) == {"inbox": [], "payment": "succeeded", "order": "paid", "paid": TOTAL}
+    unusable = await shop.of_orders("SELECT payment_intent_id FROM order_payments WHERE outcome = 'refund'")
+    await shop.refund(f"order-cannot-use:{unusable}", unusable)
+    await shop.work()
+    ledger = (await shop.sandbox.get("/_sandbox/ledger"))["payment_intents"]
+    assert {intent: ledger[intent]["refunded"] for intent in (first, second.id)} == {
+        intent: TOTAL if intent == unusable else 0 for intent in (first, second.id)
+    }
+
+
+async def test_an_intent_paid_while_ours_is_being_recorded_is_known(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event was read when the payment had no intent; it has ours when the event's effect is written."""
+    order = await shop.order()
+    first = (await shop.create_intent(order)).payment_intent_id
+    payment = await shop.value(FORGET)
+    second = await shop.sandbox.intent(amount=TOTAL, metadata={"order_id": order, "payment_id": payment})
+    await shop.sandbox.pay(second.id)
+    await shop.deliver(await shop.event("payment_intent.succeeded", second.id))
+    find = IntentEvents.find
+
+    async def found(*arguments: Any) -> Any:
+        payment = await find(*arguments)
+        answer = await asyncio.create_task(shop.create_intent(order), context=Context())
+        assert answer.payment_intent_id == first
+        return payment
+
+    monkeypatch.setattr(IntentEvents, "find", found)
+    await shop.work()
+    assert await shop.rows("SELECT payment_intent_id, state FROM payments ORDER BY attempt") == [
+        {"payment_intent_id": first, "state": "open"},
+        {"payment_intent_id": second.id, "state": "succeeded"},
+    ]
+    assert await shop.of_orders("SELECT payment_intent_id FROM order_payments") == second.id
 
 
 async def test_a_second_intent_that_is_cancelled_takes_nothing_along(shop: Shop) -> None:

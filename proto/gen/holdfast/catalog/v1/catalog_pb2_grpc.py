@@ -75,7 +75,7 @@ class CatalogServiceServicer:
 
     def HoldStock(self, request, context):
         """Promises stock to an order. All lines or none; out_of_stock lists what is missing.
-        Refused once the hold was released: a late call never takes stock back off the shelf.
+        Refused once the hold has ended: a late call never takes stock back off the shelf.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,15 +89,15 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseStock(self, request, context):
-        """Gives the stock of a hold back. A hold that never was is remembered as released.
+        """Gives the stock of a hold back for good. A hold that never was is remembered as released.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CommitStock(self, request, context):
-        """Takes held stock out of the warehouse for good. A released or expired hold is held anew
-        first; hold_lost when that is no longer possible.
+        """Takes held stock out of the warehouse for good. A hold that ended by its time is held anew
+        first; hold_lost when that is no longer possible, and from then on for ever.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,15 +37,15 @@ class CatalogServiceStub:
     """Prices and availability of variants, for a cart. Unknown ids are left out of the answer."""
     HoldStock: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.HoldStockRequest, _catalog_pb2.HoldStockResponse]
     """Promises stock to an order. All lines or none; out_of_stock lists what is missing.
-    Refused once the hold was released: a late call never takes stock back off the shelf.
+    Refused once the hold has ended: a late call never takes stock back off the shelf.
     """
     ExtendHold: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ExtendHoldRequest, _catalog_pb2.ExtendHoldResponse]
     """Moves the end of a live hold to a later instant, never to an earlier one."""
     ReleaseStock: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ReleaseStockRequest, _catalog_pb2.ReleaseStockResponse]
-    """Gives the stock of a hold back. A hold that never was is remembered as released."""
+    """Gives the stock of a hold back for good. A hold that never was is remembered as released."""
     CommitStock: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CommitStockRequest, _catalog_pb2.CommitStockResponse]
-    """Takes held stock out of the warehouse for good. A released or expired hold is held anew
-    first; hold_lost when that is no longer possible.
+    """Takes held stock out of the warehouse for good. A hold that ended by its time is held anew
+    first; hold_lost when that is no longer possible, and from then on for ever.
     """
 
 @_typing.type_check_only
@@ -57,15 +57,15 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Prices and availability of variants, for a cart. Unknown ids are left out of the answer."""
     HoldStock: _aio.UnaryUnaryMultiCallable[_catalog_pb2.HoldStockRequest, _catalog_pb2.HoldStockResponse]  # type: ignore[assignment]
     """Promises stock to an order. All lines or none; out_of_stock lists what is missing.
-    Refused once the hold was released: a late call never takes stock back off the shelf.
+    Refused once the hold has ended: a late call never takes stock back off the shelf.
     """
     ExtendHold: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ExtendHoldRequest, _catalog_pb2.ExtendHoldResponse]  # type: ignore[assignment]
     """Moves the end of a live hold to a later instant, never to an earlier one."""
     ReleaseStock: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ReleaseStockRequest, _catalog_pb2.ReleaseStockResponse]  # type: ignore[assignment]
-    """Gives the stock of a hold back. A hold that never was is remembered as released."""
+    """Gives the stock of a hold back for good. A hold that never was is remembered as released."""
     CommitStock: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CommitStockRequest, _catalog_pb2.CommitStockResponse]  # type: ignore[assignment]
-    """Takes held stock out of the warehouse for good. A released or expired hold is held anew
-    first; hold_lost when that is no longer possible.
+    """Takes held stock out of the warehouse for good. A hold that ended by its time is held anew
+    first; hold_lost when that is no longer possible, and from then on for ever.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,7 +86,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.HoldStockResponse, _abc.Awaitable[_catalog_pb2.HoldStockResponse]]:
         """Promises stock to an order. All lines or none; out_of_stock lists what is missing.
-        Refused once the hold was released: a late call never takes stock back off the shelf.
+        Refused once the hold has ended: a late call never takes stock back off the shelf.
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +103,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.ReleaseStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ReleaseStockResponse, _abc.Awaitable[_catalog_pb2.ReleaseStockResponse]]:
-        """Gives the stock of a hold back. A hold that never was is remembered as released."""
+        """Gives the stock of a hold back for good. A hold that never was is remembered as released."""
 
     @_abc_1.abstractmethod
     def CommitStock(
@@ -111,8 +111,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.CommitStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.CommitStockResponse, _abc.Awaitable[_catalog_pb2.CommitStockResponse]]:
-        """Takes held stock out of the warehouse for good. A released or expired hold is held anew
-        first; hold_lost when that is no longer possible.
+        """Takes held stock out of the warehouse for good. A hold that ended by its time is held anew
+        first; hold_lost when that is no longer possible, and from then on for ever.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
