@@ -1,7 +1,7 @@
 """What is past retention goes, a batch at a time, and a batch that fails takes nothing of the ones before it back."""
 
 from reliability import retention
-from reliability.jobs import Worker, queue
+from reliability.jobs import Worker, schedules
 from reliability.postgres import Connection, Database
 
 
@@ -23,7 +23,7 @@ async def test_every_purge_runs_until_nothing_is_left(database: Database) -> Non
     waiting = await worker.trigger(retention.PURGE, wait=0)
     await worker.run_until_idle()
     async with database.connection() as connection:
-        run = await queue.stored_run(connection, waiting.id)
+        run = await schedules.stored_run(connection, waiting.id)
     assert (run.processed, run.failed, left) == (28, 0, {"keys": 0, "rows": 0})
     assert len(transactions) == 6
 
@@ -43,8 +43,8 @@ async def test_a_purge_that_fails_is_run_again(database: Database) -> None:
     waiting = await worker.trigger(retention.PURGE, wait=0)
     await worker.run_until_idle()
     async with database.connection() as connection:
-        assert (await queue.stored_run(connection, waiting.id)).finished_at is None
+        assert (await schedules.stored_run(connection, waiting.id)).finished_at is None
         await connection.execute("UPDATE jobs SET run_at = now()")
     await worker.run_until_idle()
     async with database.connection() as connection:
-        assert (await queue.stored_run(connection, waiting.id)).finished_at is not None
+        assert (await schedules.stored_run(connection, waiting.id)).finished_at is not None

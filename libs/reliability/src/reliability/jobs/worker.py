@@ -23,7 +23,7 @@ from reliability.cancellation import being_cancelled, uninterrupted
 from reliability.context import correlation_scope
 from reliability.deadline import deadline_scope
 from reliability.errors import DeadlineExceeded, LeaseLost, Problem, Unavailable
-from reliability.jobs import queue
+from reliability.jobs import queue, schedules
 from reliability.jobs.model import Handler, Job, Park, Run, Schedule, Snooze, StoredRun
 from reliability.jobs.offer import NO_OFFER, Offer
 from reliability.logging import get_logger
@@ -161,12 +161,12 @@ class Worker:
         """
         schedule = self._schedules[name]
         async with self._database.transaction("trigger schedule") as connection:
-            run_id = await queue.trigger(connection, schedule.name)
+            run_id = await schedules.trigger(connection, schedule.name)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait
         while True:
             async with self._database.connection() as connection:
-                run = await queue.stored_run(connection, run_id)
+                run = await schedules.stored_run(connection, run_id)
             if run.finished_at is not None or loop.time() >= until:
                 return run
             await asyncio.sleep(min(_LOOK_AGAIN, max(0.0, until - loop.time())))
@@ -371,7 +371,7 @@ class Worker:
 
     async def _plan(self) -> bool:
         async with self._database.transaction("plan schedules") as connection:
-            await queue.plan(connection, list(self._schedules))
+            await schedules.plan(connection, list(self._schedules))
         return True
 
     async def _heartbeat(self) -> None:
@@ -410,7 +410,7 @@ class Worker:
         async with self._database.connection() as connection:
             queued, running, age = await queue.depth(connection)
             dead = await queue.count_dead_letters(connection)
-            late = await queue.lateness(connection, {each.name: each.every for each in self._schedules.values()})
+            late = await schedules.lateness(connection, {each.name: each.every for each in self._schedules.values()})
         for name, seconds in late.items():
             _late.set(seconds, {"schedule": name})
         _depth.set(queued, {"state": "queued"})
@@ -426,26 +426,26 @@ class Worker:
         if not self._schedules:
             return HOUSEKEEPING
         async with self._database.connection() as connection:
-            if await queue.fire(connection, {each.name: each.every for each in self._schedules.values()}):
+            if await schedules.fire(connection, {each.name: each.every for each in self._schedules.values()}):
                 self._wake.set()
-            next_run = await queue.next_run(connection, self._schedules)
+            next_run = await schedules.next_run(connection, self._schedules)
         return min(max(next_run, self._poll), HOUSEKEEPING)
 
     async def _run_schedule(self, job: Job) -> None:
         run_id = job.payload["run_id"]
         async with self._database.transaction("start run") as connection:
-            await queue.start_run(connection, run_id)
+            await schedules.start_run(connection, run_id)
         schedule = self._schedules[job.kind.removeprefix("schedule:")]
-        run = await schedule.call(queue.scheduled_for(job.payload))
+        run = await schedule.call(schedules.scheduled_for(job.payload))
         async with self._database.transaction("finish run") as connection:
-            await queue.finish_run(connection, run_id, run.processed, run.failed)
+            await schedules.finish_run(connection, run_id, run.processed, run.failed)
             await job.complete(connection)
 
     async def _prune(self, _scheduled_for: datetime) -> Run:
         processed = 0
         while True:
             async with self._database.transaction("prune jobs") as connection:
-                deleted = await queue.prune(connection) + await queue.prune_runs(connection)
+                deleted = await queue.prune(connection) + await schedules.prune_runs(connection)
             processed += deleted
             if not deleted:
                 return Run(processed)
