@@ -2,8 +2,7 @@
 
     phase 1   find the cart                                                 (statement)
               ask catalog for today's prices, and whoever knows for the tax
-    phase 2   claim the key, write the order `pending`
-              and the job that ends it in time                              (statement, recovery point `ordered`)
+    phase 2   claim the key, write the order `pending`                      (statement, recovery point `ordered`)
               hold the stock, create the payment intent                     (each named by the order: repeatable)
     phase 3   store intent and answer                                       (statement)
 

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2 as pb
 from holdfast.orders.v1 import orders_pb2_grpc
 from reliability.context import Principal
+from reliability.jobs import Run
 from reliability.runtime import Application, Runtime
 from services.accounts.keys.service import SigningKeys
 from services.orders.settings import OrdersSettings
@@ -224,6 +226,13 @@ class Orders:
                 reason="lost_or_stolen_card",
             )
         )
+
+    async def expire(self, *order_ids: str) -> Run:
+        """The time of these orders is up, and the schedule looks; what it enqueues is still to be run."""
+        await self.execute(
+            "UPDATE orders SET hold_expires_at = now() - interval '1 minute' WHERE id = ANY($1::uuid[])", order_ids
+        )
+        return await self.runtime.worker._schedules["expired_holds"].call(datetime.now(UTC))
 
     async def work(self) -> int:
         """Runs every job that is due."""

@@ -48,7 +48,7 @@ async def test_an_ending_against_the_payment(shop_orders: Orders, ending: str, f
         if ending == "cancel":
             await guest.post(f"/api/checkout/{checkout['id']}/cancel", params={"token": checkout["checkout_token"]})
         else:
-            await shop_orders.execute("UPDATE jobs SET run_at = now() WHERE kind = 'expire_order'")
+            await shop_orders.expire(checkout["id"])
             await shop_orders.work()
 
     match first:
