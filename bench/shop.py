@@ -47,7 +47,7 @@ _MIB: Final = 1024 * 1024
 _LEFT: Final = """
 SELECT count(*) FROM (SELECT kind FROM jobs WHERE state = 'queued'
                       UNION ALL SELECT kind FROM jobs WHERE state = 'running') AS unfinished
- WHERE kind <> 'expire_order' AND kind NOT LIKE 'schedule:%'
+ WHERE kind NOT LIKE 'schedule:%'
 """
 Act = Callable[[Shopper, Sequence[str], int], Awaitable[None]]
 

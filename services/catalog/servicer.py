@@ -39,7 +39,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
 
     async def HoldStock(self, request: catalog_pb2.HoldStockRequest, _context: Any) -> catalog_pb2.HoldStockResponse:
         wanted = parse(HoldInput, request)
-        expires_at = await self._stock.hold(wanted.key, wanted.wanted(), wanted.ttl)
+        expires_at = await self._stock.hold(wanted.key, wanted.wanted(), wanted.ttl, wanted.prices())
         return catalog_pb2.HoldStockResponse(expires_at=_timestamp(expires_at))
 
     async def ExtendHold(self, request: catalog_pb2.ExtendHoldRequest, _context: Any) -> catalog_pb2.ExtendHoldResponse:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 # A retry is due in minutes; what shall be asked again tomorrow is not left over today.
 UNFINISHED = """
     SELECT kind, state, attempt, last_error FROM jobs
-     WHERE state IN ('queued', 'running', 'parked') AND kind NOT LIKE 'schedule:%' AND kind <> 'expire_order'
+     WHERE state IN ('queued', 'running', 'parked') AND kind NOT LIKE 'schedule:%'
        AND created_at >= $1 AND (state <> 'queued' OR run_at < now() + interval '10 minutes')
 """
 # What a customer asks of a service that the tests go on with.

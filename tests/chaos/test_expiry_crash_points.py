@@ -20,6 +20,7 @@ from tests.chaos.mortal import (
     system,
 )
 from tests.chaos.points import CANCEL, DIES, EXPIRY, some
+from tests.e2e.expiry import let_it_expire
 
 __all__ = ["mortal", "points", "shopper", "system"]
 
@@ -45,11 +46,8 @@ async def test_a_cancellation_survives_death_at(mortal: Mortal, shopper: Shopper
 async def test_an_expiry_survives_death_at(mortal: Mortal, shopper: Shopper, point: str) -> None:
     """The time is up and nobody has paid: the payment is over at Stripe, and the pieces are on sale again, once."""
     purchase = await order(mortal, shopper)
-    async with mortal.dying(DIES[point], point), mortal.database("orders") as connection:
-        await connection.execute(
-            "UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND payload ->> 'order_id' = $1",
-            purchase.checkout["order_id"],
-        )
+    async with mortal.dying(DIES[point], point):
+        await let_it_expire(mortal.system, purchase.checkout["order_id"])
     await shopper.wait_for(purchase.checkout, "cancelled", seconds=60)
     await mortal.rest()
     assert await states(mortal, purchase) == {"order": "cancelled", "stock": "released", "hold": "released"}
@@ -65,11 +63,8 @@ async def test_an_expiry_that_finds_money_survives_death(mortal: Mortal, shopper
     intent = purchase.checkout["payment"]["payment_intent_id"]
     await shopper.order_fault(on="webhook", fault="drop", type="payment_intent.succeeded", payment_intent=intent)
     (await shopper.pay(purchase.checkout)).raise_for_status()
-    async with mortal.dying("orders", EXPIRY), mortal.database("orders") as connection:
-        await connection.execute(
-            "UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND payload ->> 'order_id' = $1",
-            purchase.checkout["order_id"],
-        )
+    async with mortal.dying("orders", EXPIRY):
+        await let_it_expire(mortal.system, purchase.checkout["order_id"])
     await shopper.wait_for(purchase.checkout, "pending")
     events = [each for each in await shopper.deliveries(intent) if each["type"] == "payment_intent.succeeded"]
     await shopper.redeliver(events[0]["event_id"], 1)

@@ -30,9 +30,7 @@ async def test_the_books_agree_after_random_kills(system: System) -> None:
     stop.set()
     await killer
 
-    queued = (
-        "SELECT count(*) FROM jobs WHERE state = 'queued' AND kind NOT LIKE 'schedule:%' AND kind <> 'expire_order'"
-    )
+    queued = "SELECT count(*) FROM jobs WHERE state = 'queued' AND kind NOT LIKE 'schedule:%'"
 
     async def settled() -> bool:
         waiting = [await observer.value(name, queued) for name in SERVICES]

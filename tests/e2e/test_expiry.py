@@ -1,22 +1,9 @@
 """Expiry never races payment: Stripe is asked first, and only its word ends an order."""
 
-import asyncpg
-
-from deploy.local.databases import database_of, database_url
 from deploy.local.demo.observe import Observer
 from deploy.local.demo.shopper import Shopper, eventually
 from deploy.local.system import System
-
-
-async def _let_it_expire(system: System, order_id: str) -> None:
-    """Makes the order's expiry due now."""
-    orders = await asyncpg.connect(database_url(system.endpoints.postgres, database_of("orders")))
-    try:
-        await orders.execute(
-            "UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND payload ->> 'order_id' = $1", order_id
-        )
-    finally:
-        await orders.close()
+from tests.e2e.expiry import let_it_expire
 
 
 async def test_an_unpaid_order_expires_and_its_stock_comes_back(
@@ -28,7 +15,7 @@ async def test_an_unpaid_order_expires_and_its_stock_comes_back(
     before = await observer.on_hand(variant)
     await shopper.add(variant, 1)
     checkout = (await shopper.checkout()).json()
-    await _let_it_expire(system, checkout["order_id"])
+    await let_it_expire(system, checkout["order_id"])
     await shopper.wait_for(checkout, "cancelled")
 
     async def released() -> bool:
@@ -48,7 +35,7 @@ async def test_an_order_whose_payment_is_known_only_to_stripe_does_not_expire(
     intent = checkout["payment"]["payment_intent_id"]
     await shopper.order_fault(on="webhook", fault="drop", type="payment_intent.succeeded", payment_intent=intent)
     await shopper.pay(checkout)
-    await _let_it_expire(system, checkout["order_id"])
+    await let_it_expire(system, checkout["order_id"])
 
     async def snoozed() -> bool:
         query = """

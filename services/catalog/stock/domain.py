@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from services.catalog.products.domain import Price
+
 
 class HoldState(StrEnum):
     """held becomes any other; expired becomes released, or committed when the stock is still there; these two stay."""
@@ -42,11 +44,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What can still be sold of a variant while its row is locked."""
+    """What can be sold of a variant, and for how much."""
 
     variant_id: UUID
     sku: str
     available: int
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,16 @@ class Shortage:
     sku: str
     requested: int
     available: int
+
+
+@dataclass(frozen=True, slots=True)
+class PriceMove:
+    """A line that is being sold at another price than today's."""
+
+    variant_id: UUID
+    sku: str
+    was: Price
+    now: Price
 
 
 def unknown_variants(lines: Sequence[Line], stock: Mapping[UUID, Stock]) -> list[int]:
@@ -71,6 +84,14 @@ def shortages(lines: Iterable[Line], stock: Mapping[UUID, Stock]) -> list[Shorta
         Shortage(line.variant_id, shelf.sku, line.quantity, shelf.available)
         for line, shelf in found
         if shelf.available < line.quantity
+    ]
+
+
+def price_moves(prices: Mapping[UUID, Price], stock: Mapping[UUID, Stock]) -> list[PriceMove]:
+    """The variants that do not cost what `prices` has for them; all must be in `stock`."""
+    found = ((price, stock[variant_id]) for variant_id, price in prices.items())
+    return [
+        PriceMove(shelf.variant_id, shelf.sku, price, shelf.price) for price, shelf in found if shelf.price != price
     ]
 
 

@@ -1,15 +1,16 @@
 """What can be wrong with a hold.
 
 Problem
-├── Conflict 409 ── OutOfStock, HoldMismatch, HoldReleased, HoldCommitted, HoldLost, OrderCommitted
+├── Conflict 409 ── OutOfStock, PriceChanged, HoldMismatch, HoldReleased, HoldCommitted, HoldLost, OrderCommitted
 ├── Unprocessable 422 ── UnknownVariant
 └── NotFound 404 ── UnknownHold
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 from reliability.errors import Conflict, NotFound, Unprocessable
-from services.catalog.stock.domain import Line, Shortage
+from services.catalog.stock.domain import Line, PriceMove, Shortage
 
 __all__ = [
     "HoldCommitted",
@@ -18,6 +19,7 @@ __all__ = [
     "HoldReleased",
     "OrderCommitted",
     "OutOfStock",
+    "PriceChanged",
     "UnknownHold",
     "UnknownVariant",
 ]
@@ -43,6 +45,20 @@ class OutOfStock(Conflict):
     def __init__(self, shortages: Sequence[Shortage]) -> None:
         short = ", ".join(f"{shortage.sku}: {shortage.available} left" for shortage in shortages)
         super().__init__(f"There is not enough stock ({short}).", changes=_changes(shortages))
+
+
+class PriceChanged(Conflict):
+    """Something costs more or less than it is being sold for; `changes` lists it."""
+
+    code, title = "price_changed", "A price has changed"
+
+    def __init__(self, moves: Sequence[PriceMove]) -> None:
+        skus = ", ".join(move.sku for move in moves)
+        changes = [
+            {"variant_id": str(move.variant_id), "sku": move.sku, "was": asdict(move.was), "now": asdict(move.now)}
+            for move in moves
+        ]
+        super().__init__(f"The price has changed ({skus}).", changes=changes)
 
 
 class HoldMismatch(Conflict):

@@ -4,7 +4,7 @@ One order of locks rules them all: first the row of the hold, then variants in S
 hold has no variant locked yet, so nobody can wait in a circle.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from reliability.postgres import Connection
+from services.catalog.products.domain import Price
 from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, Stock
 
 __all__ = [
@@ -33,16 +34,20 @@ __all__ = [
 NEVER_OVERSOLD: Final = "never_oversold"
 """The constraint that refuses what would be sold twice."""
 
-# All in one statement, which changes nothing when the name is used or stock is missing. Behind another hold of this
-# name it waits, and behind another one's stock; if that is gone then, `never_oversold` refuses all of it.
+# All in one statement, which changes nothing when the name is used, stock is missing or a price is another. Behind
+# another hold of this name it waits, and behind another one's stock; if that is gone then, `never_oversold` refuses all
+# of it.
 _HOLD: Final = """
 WITH wanted AS MATERIALIZED (
-    SELECT v.id, line.quantity, v.on_hand - v.held >= line.quantity AS enough
-      FROM unnest($5::uuid[], $6::bigint[]) AS line (id, quantity) JOIN variants AS v USING (id)),
+    SELECT v.id, line.quantity,
+           v.on_hand - v.held >= line.quantity
+           AND (line.price IS NULL OR (line.price, line.currency) = (v.price, p.currency)) AS good
+      FROM unnest($5::uuid[], $6::bigint[], $7::bigint[], $8::text[]) AS line (id, quantity, price, currency)
+      JOIN variants AS v USING (id) JOIN products AS p ON p.id = v.product_id),
 claimed AS (
     INSERT INTO holds (order_id, attempt, state, expires_at, correlation_id)
     SELECT $1, $2, 'held', now() + $3, $4
-     WHERE (SELECT count(*) FILTER (WHERE enough) FROM wanted) = cardinality($5)
+     WHERE (SELECT count(*) FILTER (WHERE good) FROM wanted) = cardinality($5)
         ON CONFLICT (order_id, attempt) DO NOTHING
     RETURNING expires_at),
 locked AS MATERIALIZED (
@@ -63,10 +68,14 @@ VALUES ($1, $2, 'expired', now(), $3)
     ON CONFLICT (order_id, attempt) DO UPDATE SET state = hold.state
 RETURNING state, expires_at
 """
-_STOCK: Final = "SELECT id, sku, on_hand - held AS available FROM variants WHERE id = ANY($1::uuid[])"
+_STOCK: Final = """
+SELECT v.id, v.sku, v.on_hand - v.held AS available, v.price, p.currency
+  FROM variants AS v JOIN products AS p ON p.id = v.product_id
+ WHERE v.id = ANY($1::uuid[])
+"""
 _LOCK_STOCK: Final = """
-SELECT v.id, v.sku, v.on_hand - v.held AS available
-  FROM variants AS v
+SELECT v.id, v.sku, v.on_hand - v.held AS available, v.price, p.currency
+  FROM variants AS v JOIN products AS p ON p.id = v.product_id
  WHERE v.id IN (SELECT variant_id FROM hold_lines WHERE order_id = $1 AND attempt = $2)
  ORDER BY v.sku
    FOR NO KEY UPDATE OF v
@@ -135,12 +144,20 @@ SELECT $1, id, quantity, $3, $4 FROM locked
 
 
 async def hold(
-    connection: Connection, key: HoldKey, lines: Sequence[Line], ttl: timedelta, correlation_id: str
+    connection: Connection,
+    key: HoldKey,
+    lines: Sequence[Line],
+    prices: Mapping[UUID, Price],
+    ttl: timedelta,
+    correlation_id: str,
 ) -> datetime | None:
-    """Promises all lines; until when. None, with nothing changed, when the name is used or stock is missing.
+    """Promises all lines; until when.
+
+    None, with nothing changed, when the name is used, stock is missing or something costs not what `prices` has for it.
 
     Raises asyncpg's `CheckViolationError` when somebody took that stock in the same moment.
     """
+    expected = [prices.get(line.variant_id) for line in lines]
     until: datetime | None = await connection.fetchval(
         _HOLD,
         key.order_id,
@@ -149,6 +166,8 @@ async def hold(
         correlation_id,
         [line.variant_id for line in lines],
         [line.quantity for line in lines],
+        [price and price.amount for price in expected],
+        [price and price.currency for price in expected],
     )
     return until
 
@@ -220,4 +239,6 @@ async def commit(connection: Connection, key: HoldKey, customer_id: UUID | None,
 
 
 def _stock(rows: Iterable[asyncpg.Record]) -> dict[UUID, Stock]:
-    return {row["id"]: Stock(row["id"], row["sku"], row["available"]) for row in rows}
+    return {
+        row["id"]: Stock(row["id"], row["sku"], row["available"], Price(row["price"], row["currency"])) for row in rows
+    }

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from reliability.errors import FieldError, ValidationFailed
+from services.catalog.products.domain import Price
 from services.catalog.stock.domain import HoldKey, Line
 
 __all__ = ["CommitInput", "ExtendInput", "HoldInput", "HoldName", "parse"]
@@ -16,6 +17,19 @@ Ttl = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 OptionalId = Annotated[UUID | None, BeforeValidator(lambda value: value or None)]
 
 
+class PriceInput(BaseModel):
+    """What one piece is being sold for."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    amount: int = Field(ge=0)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+# A message that is not set is an empty one to whoever reads it.
+OptionalPrice = Annotated[PriceInput | None, BeforeValidator(lambda money: money if money.ByteSize() else None)]
+
+
 class LineInput(BaseModel):
     """Pieces of one variant."""
 
@@ -23,6 +37,7 @@ class LineInput(BaseModel):
 
     variant_id: UUID
     quantity: int = Field(ge=1, le=1000)
+    price: OptionalPrice = None
 
 
 def _one_line_per_variant(lines: list[LineInput]) -> list[LineInput]:
@@ -55,6 +70,14 @@ class HoldInput(HoldName):
     def wanted(self) -> list[Line]:
         """As the core knows them."""
         return [Line(line.variant_id, line.quantity) for line in self.lines]
+
+    def prices(self) -> dict[UUID, Price]:
+        """What the variants are being sold for, of those that say so."""
+        return {
+            line.variant_id: Price(line.price.amount, line.price.currency)
+            for line in self.lines
+            if line.price is not None
+        }
 
     @property
     def ttl(self) -> timedelta:

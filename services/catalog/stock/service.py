@@ -14,7 +14,7 @@ What was said of a hold's end stays true: committed and released are final. A ca
 another, has long been told how it ended is told the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 from uuid import UUID
@@ -24,8 +24,18 @@ import asyncpg
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.postgres import Connection, Database
+from services.catalog.products.domain import Price
 from services.catalog.stock import repository
-from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, same_lines, shortages, unknown_variants
+from services.catalog.stock.domain import (
+    Hold,
+    HoldKey,
+    HoldState,
+    Line,
+    price_moves,
+    same_lines,
+    shortages,
+    unknown_variants,
+)
 from services.catalog.stock.errors import (
     HoldCommitted,
     HoldLost,
@@ -33,6 +43,7 @@ from services.catalog.stock.errors import (
     HoldReleased,
     OrderCommitted,
     OutOfStock,
+    PriceChanged,
     UnknownHold,
     UnknownVariant,
 )
@@ -48,15 +59,19 @@ class StockService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def hold(self, key: HoldKey, lines: Sequence[Line], ttl: timedelta) -> datetime:
+    async def hold(
+        self, key: HoldKey, lines: Sequence[Line], ttl: timedelta, prices: Mapping[UUID, Price] | None = None
+    ) -> datetime:
         """Promises all `lines` or none; until when. Asking again for the same changes nothing.
 
-        Raises `OutOfStock`, `UnknownVariant`, `HoldReleased`, or `HoldMismatch` when the name is taken.
+        `prices` has what the variants are being sold for, as far as that matters. Raises `OutOfStock`, `PriceChanged`,
+        `UnknownVariant`, `HoldReleased`, or `HoldMismatch` when the name is taken.
         """
+        prices = prices or {}
         while True:
             try:
                 async with self._database.connection() as connection:
-                    until = await repository.hold(connection, key, lines, ttl, correlation_id())
+                    until = await repository.hold(connection, key, lines, prices, ttl, correlation_id())
             except asyncpg.CheckViolationError as error:
                 if error.constraint_name != repository.NEVER_OVERSOLD:
                     raise
@@ -64,7 +79,7 @@ class StockService:
             if until is not None:
                 crash_point("hold.not_answered")
                 return until
-            # Each time round, somebody gave stock back after we had found none.
+            # Each time round, somebody gave stock back after we had found none, or the price went there and back.
             async with self._database.transaction("look at hold") as connection:
                 if hold := await repository.lock_hold(connection, key):
                     return await _same_hold(connection, key, hold, lines)
@@ -73,6 +88,8 @@ class StockService:
                 raise UnknownVariant(lines, places)
             if short := shortages(lines, stock):
                 raise OutOfStock(short)
+            if moves := price_moves(prices, stock):
+                raise PriceChanged(moves)
 
     async def extend(self, key: HoldKey, ttl: timedelta) -> datetime:
         """Moves the end of a live hold to `ttl` from now unless it is later already; the end.

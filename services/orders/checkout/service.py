@@ -1,10 +1,11 @@
 """From cart to order.
 
     phase 1   find the cart                                                 (statement)
-              ask catalog for today's prices, and whoever knows for the tax
-    phase 2   claim the key, write the order `pending`
-              and the job that ends it in time                              (statement, recovery point `ordered`)
-              hold the stock, create the payment intent                     (each named by the order: repeatable)
+              ask catalog for today's prices, unless it has told lately,
+              and whoever knows for the tax
+    phase 2   claim the key, write the order `pending`                      (statement, recovery point `ordered`)
+              hold the stock, if the prices are still these,
+              create the payment intent                                     (each named by the order: repeatable)
     phase 3   store intent and answer                                       (statement)
 
 That is the usual way: a cart without a coupon, and nobody else at it. In all other cases the key is claimed in phase 1,
@@ -16,7 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reliability import idempotency
 from reliability.context import correlation_id
@@ -163,7 +164,9 @@ class CheckoutService:
 
     async def _price(self, claim: Claim, cart: Cart, details: Details) -> Price:
         """What the order costs. Raises `OutOfStock`, `PriceChanged`, `CartChanged`, `UnknownRegion`, `NotShippable`."""
-        entries = await self._catalog.entries(cart.quantities())
+        entries = self._catalog.lately(cart.quantities())
+        if shortages(cart, entries) or price_changes(cart, entries):  # or somebody has to ask
+            entries = await self._catalog.entries(cart.quantities())
         now = datetime.now(UTC)
         if missing := shortages(cart, entries):
             await self._refuse(claim, OutOfStock(changes=missing))
@@ -210,7 +213,7 @@ class CheckoutService:
         if order.payment_intent_id is not None:
             return await self._answer(claim, order.id)
         try:
-            expires_at = await self._catalog.hold(order.id, order.quantities(), self._hold_ttl)
+            expires_at = await self._catalog.hold(order, self._hold_ttl)
             crash_point("checkout.held")
             intent = await self._payments.create_intent(order.id, order.total, order.currency, order.email)
             crash_point("checkout.intent_created")
@@ -255,8 +258,11 @@ class CheckoutService:
         match problem.code:
             case OutOfStock.code:
                 await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
-                await self._refuse(claim, OutOfStock(problem.detail, **problem.extensions))
-            case "amount_refused" | PaymentRefused.code:
+                await self._refuse(claim, OutOfStock(problem.detail, changes=_titled(order, problem)))
+            case PriceChanged.code:
+                await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
+                await self._refuse(claim, PriceChanged(problem.detail, changes=_titled(order, problem)))
+            case "unknown_variant" | "amount_refused" | PaymentRefused.code:
                 await self._cancellation.cancel(order, problem.code, Actor.ORDERS)
                 await self._refuse(claim, problem)
             case "hold_released" | "payment_cancelled":
@@ -314,6 +320,12 @@ def _details_changed(order: Order, details: Details) -> list[dict[str, str]]:
 def _coupon_changed(order: Order, cart: Cart) -> list[dict[str, str | None]]:
     code = cart.coupon.code if cart.coupon else None
     return [{"field": "coupon", "ordered": order.coupon_code, "in_cart": code}] if code != order.coupon_code else []
+
+
+def _titled(order: Order, problem: Problem) -> list[dict[str, Any]]:
+    """What catalog says has changed, by the names the customer knows."""
+    titles = {line.variant_id: line.title for line in order.lines}
+    return [{"title": titles[change["variant_id"]], **change} for change in problem.extensions.get("changes", [])]
 
 
 def _coupon_gone(cart: Cart, reason: Refusal) -> CartChanged:

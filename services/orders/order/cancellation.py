@@ -10,9 +10,8 @@ from pydantic import BaseModel
 from holdfast.payments.v1 import payments_pb2
 from reliability import audit, idempotency, jobs
 from reliability.crash_points import crash_point
-from reliability.errors import NotFound, Problem
+from reliability.errors import NotFound
 from reliability.jobs import Job, Run, Snooze
-from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
 from services.orders.catalog import Catalog
@@ -26,8 +25,6 @@ __all__ = ["CancellationService"]
 
 View = TypeVar("View", bound=BaseModel)
 
-_log = get_logger(__name__)
-_BATCH = 200
 _RECHECK_SECONDS = 30.0
 # A little more than a request may take: a retry after a crash need not wait longer than that.
 _LEASE_SECONDS = 10.0
@@ -127,30 +124,20 @@ class CancellationService:
         elif order.status is not OrderStatus.CANCELLED:
             raise CheckoutClosed("The order is paid; send its money back instead.")
 
-    async def expire(self, job: Job) -> None:
-        """Ends an order nobody paid in time; comes back while its money may still be on the way."""
-        if not await self._expire(job.payload["order_id"]):
-            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl))
-
     async def expire_overdue(self, _scheduled_for: datetime | None = None) -> Run:
-        """Does the same for every order that is over its time, whatever became of the job that was to end it."""
+        """Has every order ended whose time is up, each by a job of its own; the run counts those that are new."""
         async with self._database.connection() as connection:
-            overdue = await repository.overdue(connection, _BATCH)
-        failed = 0
-        for order_id in overdue:
-            try:
-                await self._expire(order_id)
-            except Problem as problem:
-                failed += 1
-                _log.warning("order_not_expired", order_id=order_id, error=f"{type(problem).__name__}: {problem}")
-        return Run(len(overdue), failed)
+            return Run(await repository.expire_overdue(connection))
 
-    async def _expire(self, order_id: str) -> bool:
-        """Whether that settled it. While Stripe says that money is on its way, the hold is extended instead."""
+    async def expire(self, job: Job) -> None:
+        """Ends an order nobody paid in time.
+
+        While Stripe says that money is on its way, the hold is extended instead and the job comes back.
+        """
         async with self._database.connection() as connection:
-            order = await repository.find(connection, order_id)
+            order = await repository.find(connection, job.payload["order_id"])
         if order is None or order.status is not OrderStatus.PENDING:
-            return True
+            return
         adopt_correlation(order.correlation_id)
         try:
             await self.cancel(order, "not paid in time", Actor.CLOCK)
@@ -159,8 +146,7 @@ class CancellationService:
             crash_point("expiry.extended_not_noted")
             async with self._database.transaction("extend hold") as connection:
                 await repository.set_hold(connection, order.id, expires_at)
-            return False
-        return True
+            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl)) from None
 
     async def release_stock(self, job: Job) -> None:
         """Puts the pieces of a cancelled order back on sale."""

@@ -1,13 +1,18 @@
 """The jobs of an order."""
 
+from typing import Final
+
 from reliability.jobs import Worker
 from services.orders.order.cancellation import CancellationService
 from services.orders.order.fulfilment import FulfilmentService
-from services.orders.order.repository import SETTLE
+from services.orders.order.repository import EXPIRE, SETTLE
 from services.orders.order.service import OrderService
 from services.orders.refund.service import RefundService
 
 __all__ = ["register"]
+
+# No customer minds that an order ends so much later than they were told, and a hold lives on in the catalog for longer.
+_OVERDUE_SECONDS: Final = 15.0
 
 
 def register(
@@ -28,7 +33,7 @@ def register(
     worker.handle("send_refund_notice", refunds.send_notice)
     worker.handle("send_shipping_notice", fulfilment.send_notice)
     worker.handle("resend_confirmation", fulfilment.send_again)
-    worker.handle("expire_order", cancellation.expire)
+    worker.handle(EXPIRE, cancellation.expire)
     worker.handle("end_order", cancellation.end)
     worker.handle("release_stock", cancellation.release_stock)
-    worker.every(300.0, "expired_holds", cancellation.expire_overdue)
+    worker.every(_OVERDUE_SECONDS, "expired_holds", cancellation.expire_overdue)

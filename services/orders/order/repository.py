@@ -16,12 +16,14 @@ from reliability.telemetry import carrier
 from services.orders.order.domain import Actor, Order, OrderLine, OrderStatus, PaymentOutcome, StockState
 
 __all__ = [
+    "EXPIRE",
     "ORDERED",
     "SETTLE",
     "NewPayment",
     "Summary",
     "begin_ending",
     "cancel",
+    "expire_overdue",
     "find",
     "find_payment",
     "fulfil",
@@ -31,7 +33,6 @@ __all__ = [
     "live_of_cart",
     "note",
     "of_customer",
-    "overdue",
     "prepare_payment",
     "record_payment",
     "set_hold",
@@ -48,6 +49,8 @@ ORDERED = "ordered"
 _ONE_LIVE_PER_CART = "orders_one_live_per_cart"
 SETTLE: Final = "settle_order"
 """Enqueued by the statement that takes a payment; its key is the order."""
+EXPIRE: Final = "expire_order"
+"""Enqueued by the statement that finds an order's time up; its key is the order."""
 _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
@@ -58,7 +61,7 @@ SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.ship
   FROM orders o
 """
 # `cart` has a row when the order may be written, with the id it is to have.
-_PLACE = f"""
+_PLACE = """
 placed AS (
     INSERT INTO orders (id, cart_id, email, shipping_address, shipping_method, note, currency, subtotal, discount,
                         shipping, tax, total, hold_expires_at, correlation_id, customer_id, coupon_code, shipping_tax)
@@ -75,27 +78,15 @@ line AS (
            AS l (variant_id, sku, title, quantity, unit_price, category, discount, tax, product_id)),
 event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
-    SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed),
-job AS ({
-    jobs.enqueueing(
-        "placed",
-        "expire_order",
-        "jsonb_build_object('order_id', id)",
-        unique_key="id::text",
-        correlation="$13",
-        trace="$26::jsonb",
-        delay="$12",
-        max_attempts=1000,
-    )
-})
+    SELECT id, 'pending', 'checkout', $13, 'customer' FROM placed)
 SELECT id::text, number, created_at, hold_expires_at FROM placed
 """
 _INSERT = f"WITH cart AS (SELECT uuidv7() AS order_id), {_PLACE}"
 # Another order of this cart makes `orders_one_live_per_cart` refuse all of it.
 _PLACE_AT_ONCE = f"""
 WITH seen AS MATERIALIZED (
-    SELECT uuidv7() AS order_id FROM carts WHERE id = $1 AND state = 'open' AND xmin::text = $27 FOR UPDATE),
-claimed AS ({idempotency.claiming(28, "seen", ORDERED, "jsonb_build_object('order_id', order_id)")}),
+    SELECT uuidv7() AS order_id FROM carts WHERE id = $1 AND state = 'open' AND xmin::text = $26 FOR UPDATE),
+claimed AS ({idempotency.claiming(27, "seen", ORDERED, "jsonb_build_object('order_id', order_id)")}),
 cart AS (SELECT order_id FROM seen WHERE EXISTS (SELECT FROM claimed)),
 {_PLACE}
 """
@@ -141,6 +132,21 @@ noted AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT $1::uuid, $4, $5, $6, 'orders' FROM done)
 SELECT count(*) FROM done
+"""
+_EXPIRE_OVERDUE = f"""
+WITH overdue AS (SELECT id, correlation_id FROM orders WHERE status = 'pending' AND hold_expires_at <= now()),
+job AS ({
+    jobs.enqueueing(
+        "overdue",
+        EXPIRE,
+        "jsonb_build_object('order_id', id)",
+        unique_key="id::text",
+        correlation="correlation_id",
+        trace="$1::jsonb",
+        max_attempts=1000,
+    )
+} RETURNING id)
+SELECT count(*) FROM job
 """
 _NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id, actor) VALUES ($1, $2, $3, $4, $5)"
 _SUMMARY = """
@@ -201,16 +207,12 @@ async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
     return _order(row) if row else None
 
 
-async def overdue(connection: Connection, limit: int) -> list[str]:
-    """Up to `limit` pending orders whose time is up, oldest first."""
-    rows = await connection.fetch(
-        """
-        SELECT id::text FROM orders WHERE status = 'pending' AND hold_expires_at <= now()
-         ORDER BY hold_expires_at LIMIT $1
-        """,
-        limit,
-    )
-    return [row["id"] for row in rows]
+async def expire_overdue(connection: Connection) -> int:
+    """Enqueues the end of each pending order whose time is up and that has no such job yet; how many."""
+    enqueued: int = await connection.fetchval(_EXPIRE_OVERDUE, carrier())
+    if enqueued:
+        jobs.wake()
+    return enqueued
 
 
 async def of_customer(connection: Connection, customer_id: str, after: str | None, limit: int) -> list[Order]:
@@ -225,7 +227,7 @@ async def of_customer(connection: Connection, customer_id: str, after: str | Non
 
 
 async def insert(connection: Connection, order: Order, ttl_seconds: int) -> Order:
-    """Places a new order, with the job that ends it after `ttl_seconds`.
+    """Places a new order, whose time is up after `ttl_seconds`.
 
     What the database gives it (`id`, `number` and two instants) is in the answer.
     """
@@ -291,7 +293,6 @@ def _placed(order: Order, ttl_seconds: int) -> tuple[object, ...]:
         [line.discount for line in lines],
         [line.tax for line in lines],
         [line.product_id for line in lines],
-        carrier(),
     )
 
 

@@ -6,12 +6,14 @@ from uuid import UUID
 import pytest
 
 from reliability.ids import new_id
+from services.catalog.products.domain import Price
 from services.catalog.stock.domain import Line
 from services.catalog.stock.errors import (
     HoldCommitted,
     HoldMismatch,
     HoldReleased,
     OutOfStock,
+    PriceChanged,
     UnknownHold,
     UnknownVariant,
 )
@@ -40,6 +42,37 @@ async def test_one_short_line_holds_nothing(shop: Shop) -> None:
     assert await shop.state(key) is None
     await shop.stock.hold(key, [Line(plenty, 2), Line(scarce, 1)], TTL)
     await shop.assert_books_balance()
+
+
+async def test_another_price_holds_nothing(shop: Shop) -> None:
+    """The answer says what it was and is, and the name stays free; a hold that stands stays what it was."""
+    one, two = await shop.variant(10, sku="ONE", price=500), await shop.variant(10, sku="TWO", price=700)
+    key, lines = new_key(), [Line(one, 1), Line(two, 2)]
+    prices = {one: Price(500, "USD"), two: Price(700, "USD")}
+    await shop.fetch("UPDATE variants SET price = 800 WHERE id = $1", two)
+    with pytest.raises(PriceChanged) as caught:
+        await shop.stock.hold(key, lines, TTL, prices)
+    assert caught.value.extensions["changes"] == [
+        {
+            "variant_id": str(two),
+            "sku": "TWO",
+            "was": {"amount": 700, "currency": "USD"},
+            "now": {"amount": 800, "currency": "USD"},
+        }
+    ]
+    assert (await shop.counts(one), await shop.counts(two), await shop.state(key)) == ((10, 0), (10, 0), None)
+    until = await shop.stock.hold(key, lines, TTL, prices | {two: Price(800, "USD")})
+    await shop.fetch("UPDATE variants SET price = 900 WHERE id = $1", two)
+    assert await shop.stock.hold(key, lines, TTL, prices) == until
+    await shop.assert_books_balance()
+
+
+async def test_another_currency_is_another_price(shop: Shop) -> None:
+    """The same number of something else."""
+    variant = await shop.variant(price=500)
+    with pytest.raises(PriceChanged):
+        await shop.stock.hold(new_key(), [Line(variant, 1)], TTL, {variant: Price(500, "EUR")})
+    await shop.holding((variant, 1))
 
 
 async def test_an_unknown_variant_holds_nothing(shop: Shop) -> None:

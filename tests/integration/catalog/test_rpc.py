@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from holdfast.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from holdfast.common.v1 import money_pb2
 from reliability import rpc
 from reliability.context import correlation_scope
 from reliability.errors import Problem
@@ -35,6 +36,13 @@ def _hold(order_id: str, *lines: tuple[UUID | str, int], attempt: int = 1, ttl: 
         lines=[catalog_pb2.StockLine(variant_id=str(variant), quantity=quantity) for variant, quantity in lines],
         ttl_seconds=ttl,
     )
+
+
+def _priced(amount: int, currency: str, variant: object = "00000000-0000-0000-0000-000000000001") -> Any:
+    """A hold of one piece, sold for so much."""
+    price = money_pb2.Money(amount=amount, currency=currency)
+    line = catalog_pb2.StockLine(variant_id=str(variant), quantity=1, price=price)
+    return catalog_pb2.HoldStockRequest(order_id=new_id(), attempt=1, lines=[line], ttl_seconds=60)
 
 
 async def test_one_order_through_every_rpc(shop: Shop, stub_as: StubAs) -> None:
@@ -96,6 +104,8 @@ _VARIANT = new_id()
         (_hold(_ORDER, (_VARIANT, 1001)), "/lines/0/quantity"),
         (_hold(_ORDER, (_VARIANT, 10**9)), "/lines/0/quantity"),
         (_hold(_ORDER, ("nonsense", 1)), "/lines/0/variant_id"),
+        (_priced(-1, "USD"), "/lines/0/price/amount"),
+        (_priced(1, "usd"), "/lines/0/price/currency"),
         (catalog_pb2.ExtendHoldRequest(order_id=_ORDER, attempt=1), "/ttl_seconds"),
         (catalog_pb2.ReleaseStockRequest(order_id=_ORDER), "/attempt"),
         (catalog_pb2.ReleaseStockRequest(attempt=1), "/order_id"),
@@ -111,6 +121,17 @@ async def test_bad_requests_are_refused_whole(shop: Shop, stub_as: StubAs, reque
     assert (caught.value.status, caught.value.code, caught.value.grpc) == (422, "validation_failed", "INVALID_ARGUMENT")
     assert [error["pointer"] for error in caught.value.extensions["errors"]] == [pointer]
     assert await shop.fetch("SELECT FROM holds") == []
+
+
+async def test_a_changed_price_crosses_with_its_changes(shop: Shop, stub_as: StubAs) -> None:
+    """What it was, what it is; at today's price it is held."""
+    variant = await shop.variant(5, sku="DEARER", price=1100)
+    with pytest.raises(Problem) as caught:
+        await rpc.invoke(stub_as("orders").HoldStock, _priced(1000, "USD", variant), step="catalog.HoldStock")
+    assert (caught.value.status, caught.value.code) == (409, "price_changed")
+    assert caught.value.extensions["changes"][0]["now"] == {"amount": 1100, "currency": "USD"}
+    await rpc.invoke(stub_as("orders").HoldStock, _priced(1100, "USD", variant), step="catalog.HoldStock")
+    assert await shop.counts(variant) == (5, 1)
 
 
 async def test_out_of_stock_crosses_with_its_changes(shop: Shop, stub_as: StubAs) -> None:

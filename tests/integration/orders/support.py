@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +16,11 @@ from holdfast.common.v1 import money_pb2
 from holdfast.orders.v1 import orders_pb2 as pb
 from holdfast.orders.v1 import orders_pb2_grpc
 from reliability.context import Principal
+from reliability.jobs import Run
 from reliability.runtime import Application, Runtime
 from services.accounts.keys.service import SigningKeys
+from services.orders.cart.domain import CatalogEntry
+from services.orders.catalog import Catalog
 from services.orders.settings import OrdersSettings
 from tests.contract.stripe_sandbox_fixtures import BOUND_SECONDS, Received, Sandbox
 from tests.integration.catalog.support import Shop
@@ -67,6 +71,11 @@ class Mail:
 def key() -> dict[str, str]:
     """A header that names one click."""
     return {"Idempotency-Key": str(uuid.uuid4())}
+
+
+def unknown(_self: Catalog, _variant_ids: Any) -> dict[str, CatalogEntry]:
+    """In the place of `Catalog.lately`: nobody has asked for a while."""
+    return {}
 
 
 @dataclass
@@ -224,6 +233,13 @@ class Orders:
                 reason="lost_or_stolen_card",
             )
         )
+
+    async def expire(self, *order_ids: str) -> Run:
+        """The time of these orders is up, and the schedule looks; what it enqueues is still to be run."""
+        await self.execute(
+            "UPDATE orders SET hold_expires_at = now() - interval '1 minute' WHERE id = ANY($1::uuid[])", order_ids
+        )
+        return await self.runtime.worker._schedules["expired_holds"].call(datetime.now(UTC))
 
     async def work(self) -> int:
         """Runs every job that is due."""

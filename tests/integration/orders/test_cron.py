@@ -76,8 +76,10 @@ async def test_ten_at_once_and_one_late_remind_of_a_cart_once(
     answers.append(await scheduler.post(path, headers=token("abandoned-carts")))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["id"] for answer in answers}) == 11
-    assert sum(answer.json()["processed"] for answer in answers) == 1
+    unfinished = "SELECT count(*) FROM job_runs WHERE finished_at IS NULL"
     async with asyncio.timeout(20):
-        while not (mails := await shop_orders.mails()):
+        while not (mails := await shop_orders.mails()) or await shop_orders.value(unfinished):
             await asyncio.sleep(0.01)
+    # Of all runs: the schedule of the worker itself is due as soon as it has started, and may be the first.
+    assert await shop_orders.value("SELECT sum(processed) FROM job_runs WHERE job = 'abandoned_carts'") == 1
     assert list(mails) == [f"abandoned-cart:{cart['id']}"]

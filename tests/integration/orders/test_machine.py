@@ -43,11 +43,11 @@ SELECT o.id::text, o.status, o.stock, o.total, o.paid_at IS NOT NULL AS paid,
 """
 _FORGOTTEN = "DELETE FROM jobs WHERE state <> 'done' AND kind NOT LIKE 'schedule:%'"
 _DUE = """
-UPDATE jobs SET run_at = now() WHERE state = 'queued' AND kind <> 'expire_order' AND kind NOT LIKE 'schedule:%'
+UPDATE jobs SET run_at = now() WHERE state = 'queued' AND kind NOT LIKE 'schedule:%'
 """
 _LEFT = """
 SELECT kind, state, last_error FROM jobs
- WHERE state IN ('queued', 'running', 'parked') AND kind <> 'expire_order' AND kind NOT LIKE 'schedule:%'
+ WHERE state IN ('queued', 'running', 'parked') AND kind NOT LIKE 'schedule:%'
 """
 _SERVICES = ("payments-webhooks", "orders")
 
@@ -150,12 +150,11 @@ class Shop:
         answer = await self.staff.post(path, json=body, headers=key())
         assert answer.status_code in {200, 202, 409, 422, 503}, answer.text
 
-    async def expire(self, bought: Bought) -> None:
-        """The time of an order is up."""
-        await self.orders.execute(
-            "UPDATE orders SET hold_expires_at = now() - interval '1 minute' WHERE id = $1", bought.checkout["id"]
-        )
-        await self.orders.runtime.worker._schedules["expired_holds"].call(datetime.now(UTC))
+    async def expire(self, bought: Bought, *, at_once: bool) -> None:
+        """The time of an order is up; the job that ends it is run at once, or whenever orders does its jobs."""
+        await self.orders.expire(bought.checkout["id"])
+        if at_once:
+            await self.work("orders")
 
     async def forget_hold(self, bought: Bought) -> None:
         """Orders was away for so long that the catalog has put the pieces back on sale."""
@@ -334,9 +333,9 @@ class Machine(RuleBasedStateMachine):
     def end(self, of: Bought) -> None:
         self.do(self.shop.at_the_desk(of, "cancel", {"reason": "Nobody answers."}))
 
-    @rule(of=bought)
-    def expire(self, of: Bought) -> None:
-        self.do(self.shop.expire(of))
+    @rule(of=bought, at_once=st.booleans())
+    def expire(self, of: Bought, at_once: bool) -> None:
+        self.do(self.shop.expire(of, at_once=at_once))
 
     @rule(of=bought)
     def forget_hold(self, of: Bought) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from services.orders.catalog import Catalog
 from services.orders.payments import Intent, Payments
-from tests.integration.orders.support import Orders, key
+from tests.integration.orders.support import Orders, key, unknown
 
 
 async def test_the_webhook_comes_before_the_checkout_answer(shop_orders: Orders, monkeypatch: Any) -> None:
@@ -48,7 +48,7 @@ async def test_an_ending_against_the_payment(shop_orders: Orders, ending: str, f
         if ending == "cancel":
             await guest.post(f"/api/checkout/{checkout['id']}/cancel", params={"token": checkout["checkout_token"]})
         else:
-            await shop_orders.execute("UPDATE jobs SET run_at = now() WHERE kind = 'expire_order'")
+            await shop_orders.expire(checkout["id"])
             await shop_orders.work()
 
     match first:
@@ -84,6 +84,7 @@ async def test_a_click_that_is_overtaken_by_another_hears_the_same(
         return await ask(self, variant_ids)
 
     with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "lately", unknown)
         patch.setattr(Catalog, "entries", overtaken)
         late = await shop_orders.checkout(guest, headers=clicked)
     assert (answers[0].status_code, late.status_code) == (201, 201), late.text
@@ -116,6 +117,7 @@ async def test_a_late_click_meets_the_payment_of_the_order(shop_orders: Orders, 
         return entries
 
     with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "lately", unknown)
         patch.setattr(Catalog, "entries", overtaken)
         late = await shop_orders.checkout(guest)
     await asyncio.gather(*tasks, return_exceptions=True)  # the server chose who gave way

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from reliability import jobs
 from reliability.errors import Unavailable
 from services.orders.cart.abandoned import AbandonedCartService
 from services.orders.catalog import Catalog
@@ -61,19 +62,17 @@ async def test_carts_that_are_not_left(shop_orders: Orders) -> None:
     assert await remind(shop_orders) == 1
 
 
-async def test_orders_over_their_time_end_without_their_jobs(shop_orders: Orders) -> None:
-    """Their jobs are gone: the sweep ends them, extends those whose money is on the way, and leaves the others."""
+async def test_orders_over_their_time_are_ended(shop_orders: Orders) -> None:
+    """However many look at once: one job each, which ends it, or extends it while money is on the way; no other."""
     assert isinstance(service(shop_orders, "expired_holds").__self__, CancellationService)
     variant = await shop_orders.shop.variant(50)
     overdue, paying, young = [await shop_orders.buy(shop_orders.guest(), variant) for _ in range(3)]
-    await shop_orders.execute("DELETE FROM jobs WHERE kind = 'expire_order'")
-    await shop_orders.execute(
-        "UPDATE orders SET hold_expires_at = now() - interval '1 minute' WHERE id <> $1", young["id"]
-    )
+    assert await shop_orders.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 0
     await shop_orders.pays(paying)
-    runs = await asyncio.gather(*(service(shop_orders, "expired_holds")(None) for _ in range(3)))
-    assert sum(run.failed for run in runs) == 0
+    runs = await asyncio.gather(*(shop_orders.expire(overdue["id"], paying["id"]) for _ in range(3)))
+    assert sum(run.processed for run in runs) == 2
     await shop_orders.work()
+    assert (await shop_orders.expire()).processed == 0
     rows = {}
     async with shop_orders.runtime.database.connection() as connection:
         for row in await connection.fetch("SELECT id::text, status, hold_expires_at > now() AS held FROM orders"):
@@ -88,17 +87,41 @@ async def test_orders_over_their_time_end_without_their_jobs(shop_orders: Orders
     assert await shop_orders.value(reasons, overdue["id"]) == 1
 
 
-async def test_an_order_whose_stripe_is_away_is_left_for_the_next_run(shop_orders: Orders, monkeypatch: Any) -> None:
-    """One that fails does not keep the others from ending."""
+async def test_an_order_placed_by_the_version_before_ends_once(shop_orders: Orders) -> None:
+    """It has its delayed job from the beginning: no second one is made, and that of an order that was paid is idle."""
     variant = await shop_orders.shop.variant(50)
-    first, _ = [await shop_orders.buy(shop_orders.guest(), variant) for _ in range(2)]
-    await shop_orders.execute("UPDATE orders SET hold_expires_at = now() - interval '1 minute'")
+    unpaid, paid = [await shop_orders.buy(shop_orders.guest(), variant) for _ in range(2)]
+    for checkout in (unpaid, paid):
+        async with shop_orders.runtime.database.transaction("place") as connection:
+            order_id = checkout["id"]
+            await jobs.enqueue(connection, "expire_order", {"order_id": order_id}, unique_key=order_id, delay=900)
+    await shop_orders.pay(paid)
+    await shop_orders.work()
+    assert (await shop_orders.expire(unpaid["id"], paid["id"])).processed == 0
+    await shop_orders.execute("UPDATE jobs SET run_at = now() WHERE kind = 'expire_order'")
+    await shop_orders.work()
+    states = "SELECT array_agg(status ORDER BY id = $1) FROM orders"
+    assert await shop_orders.value(states, paid["id"]) == ["cancelled", "paid"]
+    assert await shop_orders.value("SELECT count(*) FROM jobs WHERE kind = 'expire_order' AND state = 'done'") == 2
+
+
+async def test_an_order_whose_catalog_is_away_is_tried_again(shop_orders: Orders, monkeypatch: Any) -> None:
+    """One that fails does not keep the others from ending, and is extended when catalog is back."""
+    variant = await shop_orders.shop.variant(50)
+    first, second = [await shop_orders.buy(shop_orders.guest(), variant) for _ in range(2)]
     await shop_orders.pays(first)
 
     async def away(_self: Catalog, _order: str, _ttl: int) -> None:
         raise Unavailable
 
-    monkeypatch.setattr(Catalog, "extend", away)
-    run = await service(shop_orders, "expired_holds")(None)
-    assert (run.processed, run.failed) == (2, 1)
-    assert await shop_orders.value("SELECT count(*) FROM orders WHERE status = 'cancelled'") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "extend", away)
+        assert (await shop_orders.expire(first["id"], second["id"])).processed == 2
+        await shop_orders.work()
+    ended = "SELECT id::text FROM orders WHERE status = 'cancelled'"
+    assert await shop_orders.value(ended) == second["id"]
+    held = "SELECT hold_expires_at > now() FROM orders WHERE id = $1"
+    assert not await shop_orders.value(held, first["id"])
+    await shop_orders.execute("UPDATE jobs SET run_at = now() WHERE kind = 'expire_order' AND state = 'queued'")
+    await shop_orders.work()
+    assert await shop_orders.value(held, first["id"])

@@ -14,7 +14,7 @@ from tests.integration.orders.support import Orders
 CONFIRMED = "SELECT count(*) FROM order_events WHERE order_id = $1::uuid AND reason = 'confirmation handed over'"
 UNSAID = "DELETE FROM order_events WHERE reason = 'confirmation handed over'"
 STOCK = "SELECT stock FROM orders WHERE id = $1::uuid"
-JOBS = "SELECT count(*) FROM jobs WHERE kind NOT LIKE 'schedule:%' AND kind <> 'expire_order' AND state <> 'done'"
+JOBS = "SELECT count(*) FROM jobs WHERE kind NOT LIKE 'schedule:%' AND state <> 'done'"
 AGAIN = "UPDATE jobs SET state = 'queued', finished_at = NULL WHERE kind = 'settle_order'"
 PURCHASES = "SELECT count(*) FROM purchases WHERE order_id = $1::uuid AND buyer = 'robin@example.com' AND total = $2"
 

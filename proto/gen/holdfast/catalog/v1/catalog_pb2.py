@@ -27,7 +27,7 @@ from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_acce
 from holdfast.common.v1 import money_pb2 as holdfast_dot_common_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!holdfast/catalog/v1/catalog.proto\x12\x13holdfast.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\")\n\x12GetVariantsRequest\x12\x13\n\x0bvariant_ids\x18\x01 \x03(\t\"E\n\x13GetVariantsResponse\x12.\n\x08variants\x18\x01 \x03(\x0b\x32\x1c.holdfast.catalog.v1.Variant\"\x94\x01\n\x07Variant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12(\n\x05price\x18\x05 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x11\n\tavailable\x18\x06 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x07 \x01(\t\"1\n\tStockLine\x12\x12\n\nvariant_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"y\n\x10HoldStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12-\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.holdfast.catalog.v1.StockLine\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x05\"C\n\x11HoldStockResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x11\x45xtendHoldRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x05\"D\n\x12\x45xtendHoldResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x16\n\x14ReleaseStockResponse\"L\n\x12\x43ommitStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\"\x15\n\x13\x43ommitStockResponse2\xba\x04\n\x0e\x43\x61talogService\x12n\n\x0bGetVariants\x12\'.holdfast.catalog.v1.GetVariantsRequest\x1a(.holdfast.catalog.v1.GetVariantsResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12h\n\tHoldStock\x12%.holdfast.catalog.v1.HoldStockRequest\x1a&.holdfast.catalog.v1.HoldStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12k\n\nExtendHold\x12&.holdfast.catalog.v1.ExtendHoldRequest\x1a\'.holdfast.catalog.v1.ExtendHoldResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12q\n\x0cReleaseStock\x12(.holdfast.catalog.v1.ReleaseStockRequest\x1a).holdfast.catalog.v1.ReleaseStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12n\n\x0b\x43ommitStock\x12\'.holdfast.catalog.v1.CommitStockRequest\x1a(.holdfast.catalog.v1.CommitStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06ordersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!holdfast/catalog/v1/catalog.proto\x12\x13holdfast.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1eholdfast/common/v1/money.proto\")\n\x12GetVariantsRequest\x12\x13\n\x0bvariant_ids\x18\x01 \x03(\t\"E\n\x13GetVariantsResponse\x12.\n\x08variants\x18\x01 \x03(\x0b\x32\x1c.holdfast.catalog.v1.Variant\"\x94\x01\n\x07Variant\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x12\n\nproduct_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12(\n\x05price\x18\x05 \x01(\x0b\x32\x19.holdfast.common.v1.Money\x12\x11\n\tavailable\x18\x06 \x01(\x03\x12\x10\n\x08\x63\x61tegory\x18\x07 \x01(\t\"[\n\tStockLine\x12\x12\n\nvariant_id\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\x12(\n\x05price\x18\x03 \x01(\x0b\x32\x19.holdfast.common.v1.Money\"y\n\x10HoldStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12-\n\x05lines\x18\x03 \x03(\x0b\x32\x1e.holdfast.catalog.v1.StockLine\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x05\"C\n\x11HoldStockResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x11\x45xtendHoldRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\x05\"D\n\x12\x45xtendHoldResponse\x12.\n\nexpires_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x13ReleaseStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x16\n\x14ReleaseStockResponse\"L\n\x12\x43ommitStockRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\"\x15\n\x13\x43ommitStockResponse2\xba\x04\n\x0e\x43\x61talogService\x12n\n\x0bGetVariants\x12\'.holdfast.catalog.v1.GetVariantsRequest\x1a(.holdfast.catalog.v1.GetVariantsResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12h\n\tHoldStock\x12%.holdfast.catalog.v1.HoldStockRequest\x1a&.holdfast.catalog.v1.HoldStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12k\n\nExtendHold\x12&.holdfast.catalog.v1.ExtendHoldRequest\x1a\'.holdfast.catalog.v1.ExtendHoldResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12q\n\x0cReleaseStock\x12(.holdfast.catalog.v1.ReleaseStockRequest\x1a).holdfast.catalog.v1.ReleaseStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06orders\x12n\n\x0b\x43ommitStock\x12\'.holdfast.catalog.v1.CommitStockRequest\x1a(.holdfast.catalog.v1.CommitStockResponse\"\x0c\x8a\xb5\x18\x08\n\x06ordersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,23 +51,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VARIANT']._serialized_start=271
   _globals['_VARIANT']._serialized_end=419
   _globals['_STOCKLINE']._serialized_start=421
-  _globals['_STOCKLINE']._serialized_end=470
-  _globals['_HOLDSTOCKREQUEST']._serialized_start=472
-  _globals['_HOLDSTOCKREQUEST']._serialized_end=593
-  _globals['_HOLDSTOCKRESPONSE']._serialized_start=595
-  _globals['_HOLDSTOCKRESPONSE']._serialized_end=662
-  _globals['_EXTENDHOLDREQUEST']._serialized_start=664
-  _globals['_EXTENDHOLDREQUEST']._serialized_end=739
-  _globals['_EXTENDHOLDRESPONSE']._serialized_start=741
-  _globals['_EXTENDHOLDRESPONSE']._serialized_end=809
-  _globals['_RELEASESTOCKREQUEST']._serialized_start=811
-  _globals['_RELEASESTOCKREQUEST']._serialized_end=867
-  _globals['_RELEASESTOCKRESPONSE']._serialized_start=869
-  _globals['_RELEASESTOCKRESPONSE']._serialized_end=891
-  _globals['_COMMITSTOCKREQUEST']._serialized_start=893
-  _globals['_COMMITSTOCKREQUEST']._serialized_end=969
-  _globals['_COMMITSTOCKRESPONSE']._serialized_start=971
-  _globals['_COMMITSTOCKRESPONSE']._serialized_end=992
-  _globals['_CATALOGSERVICE']._serialized_start=995
-  _globals['_CATALOGSERVICE']._serialized_end=1565
+  _globals['_STOCKLINE']._serialized_end=512
+  _globals['_HOLDSTOCKREQUEST']._serialized_start=514
+  _globals['_HOLDSTOCKREQUEST']._serialized_end=635
+  _globals['_HOLDSTOCKRESPONSE']._serialized_start=637
+  _globals['_HOLDSTOCKRESPONSE']._serialized_end=704
+  _globals['_EXTENDHOLDREQUEST']._serialized_start=706
+  _globals['_EXTENDHOLDREQUEST']._serialized_end=781
+  _globals['_EXTENDHOLDRESPONSE']._serialized_start=783
+  _globals['_EXTENDHOLDRESPONSE']._serialized_end=851
+  _globals['_RELEASESTOCKREQUEST']._serialized_start=853
+  _globals['_RELEASESTOCKREQUEST']._serialized_end=909
+  _globals['_RELEASESTOCKRESPONSE']._serialized_start=911
+  _globals['_RELEASESTOCKRESPONSE']._serialized_end=933
+  _globals['_COMMITSTOCKREQUEST']._serialized_start=935
+  _globals['_COMMITSTOCKREQUEST']._serialized_end=1011
+  _globals['_COMMITSTOCKRESPONSE']._serialized_start=1013
+  _globals['_COMMITSTOCKRESPONSE']._serialized_end=1034
+  _globals['_CATALOGSERVICE']._serialized_start=1037
+  _globals['_CATALOGSERVICE']._serialized_end=1607
 # @@protoc_insertion_point(module_scope)

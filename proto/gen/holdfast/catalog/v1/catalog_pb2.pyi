@@ -124,19 +124,27 @@ class StockLine(_message.Message):
 
     VARIANT_ID_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     variant_id: _builtins.str
     """The variant's id."""
     quantity: _builtins.int
     """Pieces, 1 or more."""
+    @_builtins.property
+    def price(self) -> _money_pb2.Money:
+        """What one piece is being sold for; when that is not today's price, nothing is held and
+        price_changed says what it was and is. Unset: whatever it costs.
+        """
+
     def __init__(
         self,
         *,
         variant_id: _builtins.str = ...,
         quantity: _builtins.int = ...,
+        price: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "variant_id", b"variant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "quantity", b"quantity", "variant_id", b"variant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
