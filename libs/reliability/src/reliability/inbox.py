@@ -5,7 +5,6 @@ object in the order they came.
 """
 
 import functools
-import hashlib
 import hmac
 import re
 import time
@@ -257,8 +256,8 @@ def verify_signature(
         message = "The signature header is missing or malformed."
         raise InvalidSignature(message)
     signed = stamps[0].encode() + b"." + body
-    expected = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets if secret]
-    if not any(hmac.compare_digest(mine.encode(), theirs.encode()) for mine in expected for theirs in given):
+    expected = [hmac.digest(secret.encode(), signed, "sha256").hex().encode() for secret in secrets if secret]
+    if not any(hmac.compare_digest(mine, theirs.encode()) for mine in expected for theirs in given):
         message = "The signature was not made with a secret we know."
         raise InvalidSignature(message)
     if abs(now() - int(stamps[0])) > tolerance:

@@ -15,7 +15,7 @@ from typing import Any, Final, assert_never
 import orjson
 from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -245,16 +245,22 @@ async def _read(request: Request) -> bytes:
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
+    more = True
     try:
         async with deadline.limit(deadline.EXTERNAL_CAP, "body"):
-            async for chunk in request.stream():
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > MAX_BODY:
                     raise _too_large()
                 chunks.append(chunk)
+                more = message.get("more_body", False)
     except DeadlineExceeded:
         raise RequestTimeout(headers={"Connection": "close"}) from None  # the rest of it may still come
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large() -> PayloadTooLarge:
@@ -294,9 +300,9 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 def _key(request: Request, endpoint: Endpoint, payload: Callable[[], Any]) -> idempotency.Key | None:
-    header = request.headers.get("idempotency-key")
     if endpoint.key is KeyRule.IGNORED or not endpoint.unsafe:
         return None
+    header = request.headers.get("idempotency-key")
     if header is None:
         if endpoint.key is KeyRule.REQUIRED:
             raise IdempotencyKeyMissing
