@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from reliability.context import correlation_id
 from reliability.otlp import Exporter
+from reliability.telemetry import TRACER
 
 __all__ = ["CorrelationProcessor", "setup_telemetry", "shutdown_telemetry"]
 
@@ -25,12 +26,13 @@ _SECONDS: Final = 2.0
 
 
 class CorrelationProcessor(SpanProcessor):
-    """Puts the correlation id of the context on each span that starts in it."""
+    """Puts the correlation id of the context on each span that starts in it, also on those of other libraries."""
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Called by the SDK when a span starts."""
         del parent_context  # the flow's id travels in its own context variable
-        if value := correlation_id():
+        ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == TRACER
+        if not ours and (value := correlation_id()):  # ours are made with it, for half of the price
             span.set_attribute("correlation.id", value)
 
     def on_end(self, span: ReadableSpan) -> None:

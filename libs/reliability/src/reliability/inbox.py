@@ -249,9 +249,11 @@ def verify_signature(
     The tolerance, in seconds, has two sides: a timestamp from the future is refused as well. Raises
     `InvalidSignature` or `StaleSignature`. Source: https://docs.stripe.com/webhooks#verify-manually
     """
-    parts = [part.partition("=") for part in header.split(",")]
-    stamps = [value for name, _, value in parts if name.strip() == "t"]
-    given = [value for name, _, value in parts if name.strip() == "v1"]
+    parts: dict[str, list[str]] = {"t": [], "v1": []}
+    for part in header.split(","):
+        name, _, value = part.partition("=")
+        parts.setdefault(name.strip(), []).append(value)
+    stamps, given = parts["t"], parts["v1"]
     if len(stamps) != 1 or not _SECONDS.fullmatch(stamps[0]) or not given:
         message = "The signature header is missing or malformed."
         raise InvalidSignature(message)

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import Any, Final, assert_never
 
 import orjson
-from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -170,7 +169,6 @@ class _Resource:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         scope["holdfast.route"] = self._path
-        trace.get_current_span().update_name(f"{request.method} {self._path}")
         response = await self._answer(request)
         await response(scope, receive, send)
 
@@ -181,7 +179,7 @@ class _Resource:
             allowed = ", ".join(sorted({*self._methods, *({"HEAD"} if "GET" in self._methods else ())}))
             message = f"This path answers {allowed}."
             raise MethodNotAllowed(message, headers={"Allow": allowed})
-        if any("\0" in str(value) for value in request.path_params.values()):
+        if request.path_params and any("\0" in str(value) for value in request.path_params.values()):
             raise NotFound  # PostgreSQL's text cannot hold it, so nothing is called that
         raw = await _read(request)
         await self._authorise(request, endpoint)

@@ -217,12 +217,14 @@ class _Exchange:
         seconds = time.perf_counter() - self._started
         route = self._scope.get("holdfast.route", "")
         self._span.set_attribute("http.response.status_code", self._status)
+        method = self._scope["method"]
         if route:
+            self._span.update_name(f"{method} {route}")
             self._span.set_attribute("http.route", route)
-        _duration.record(seconds, self._scope["method"], route, self._status)
+        _duration.record(seconds, method, route, self._status)
         _log.info(
             "request",
-            method=self._scope["method"],
+            method=method,
             path=self._scope["path"],
             status=self._status,
             ms=round(seconds * 1000, 1),
