@@ -1,4 +1,4 @@
-"""One of the two receivers of `bench.ingest`, on uvicorn as services are: `python -m bench.ingest_server bare|ours`.
+"""One of the receivers of `bench.ingest`, on uvicorn as services are: `python -m bench.ingest_server bare|swift|ours`.
 
 The environment is that of the payments service. Prints its port and serves until it is terminated. No worker runs
 here: what is received is handled afterwards, and what that costs is not the sender's to wait for.
@@ -22,8 +22,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 
-from bench.reliability.telemetry import SAMPLED, observed
+from bench.reliability.telemetry import observed_as_services_are
 from reliability.runtime import Runtime
+from reliability.server import settle
 from reliability.settings import load
 from reliability.slow_headers import impatient
 from services.payments_webhooks.app import build
@@ -60,6 +61,10 @@ def bare(pool: "asyncpg.Pool[asyncpg.Record]", secret: bytes) -> App:
     return Router([Route("/api/stripe/webhook", receive, methods=["POST"])])
 
 
+async def _as_it_is(connection: Any) -> None:
+    """For a connection that is given back: asyncpg's own way costs it a round trip."""
+
+
 async def _serve(kind: str) -> None:
     settings = load(PaymentsSettings)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -75,12 +80,13 @@ async def _serve(kind: str) -> None:
             await runtime.close()
             return
         # As many connections as the service has.
-        size = settings.database_pool_size
-        async with asyncpg.create_pool(str(settings.database_url), min_size=size, max_size=size) as pool:
+        size, reset = settings.database_pool_size, _as_it_is if kind == "swift" else None
+        async with asyncpg.create_pool(str(settings.database_url), min_size=size, max_size=size, reset=reset) as pool:
             await _run(listening, bare(pool, settings.webhook_secrets()[0].encode()), "auto")
 
 
 async def _run(listening: socket.socket, app: Any, http: Any) -> None:
+    settle()  # of a service this is a part of its start
     print(listening.getsockname()[1], flush=True)
     config = uvicorn.Config(
         app,
@@ -97,5 +103,5 @@ async def _run(listening: socket.socket, app: Any, http: Any) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("LOG_LEVEL", "info")
-    with observed(SAMPLED), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with observed_as_services_are(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(sys.argv[1]))

@@ -186,6 +186,66 @@ async def test_cancelled_waiters_leave_the_pool_whole(distant: Distant) -> None:
     await assert_pool_is_whole(distant)
 
 
+async def test_who_waits_is_served_in_turn_and_by_the_same_connection(servers: "Servers") -> None:
+    """A connection goes from hand to hand; who was cancelled as it was handed one gives it to the next."""
+    database = Database(servers.endpoints.postgres, size=1)
+    served: list[tuple[int, int]] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def use(number: int) -> None:
+        async with database.connection() as connection:
+            served.append((number, await connection.fetchval("SELECT pg_backend_pid()")))
+        if number == 0:
+            tasks[1].cancel()  # who has been handed it by the line above, and does not know yet
+
+    tasks += [asyncio.create_task(use(number)) for number in range(4)]
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), asyncio.CancelledError, type(None), type(None)]
+        assert [number for number, _ in served] == [0, 2, 3]
+        assert len({process for _, process in served}) == 1
+        await use(5)
+    await database.close()
+
+
+async def test_a_connection_that_dies_in_use_holds_nobody_back(servers: "Servers") -> None:
+    """Those who wait for it get another, each of them."""
+    database = Database(servers.endpoints.postgres, size=1)
+    waiting: list[asyncio.Task[int]] = []
+
+    async def use() -> int:
+        async with database.connection() as connection:
+            return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable):
+            async with database.connection() as connection:
+                process = await connection.fetchval("SELECT pg_backend_pid()")
+                waiting += [asyncio.create_task(use(), context=contextvars.Context()) for _ in range(3)]
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        others = set(await asyncio.gather(*waiting))
+    assert len(others) == 1
+    assert process not in others
+    await database.close()
+
+
+async def test_closing_tells_who_waits(servers: "Servers") -> None:
+    """A process that stops keeps nobody until the deadline."""
+    database = Database(servers.endpoints.postgres, size=1)
+
+    async def use() -> None:
+        async with database.connection():
+            pass
+
+    async with asyncio.timeout(30), database.connection() as connection:
+        waiting = asyncio.create_task(use(), context=contextvars.Context())
+        await connection.execute("SELECT 1")
+        closing = asyncio.create_task(database.close())
+        with pytest.raises(Unavailable, match="stopping"):
+            await waiting
+    await closing
+
+
 async def test_after_the_server_killed_every_connection_the_pool_recovers(distant: Distant) -> None:
     """The one in use says 503 and leaves nothing; the dead ones may say so once more, then all is well."""
     await assert_pool_is_whole(distant)

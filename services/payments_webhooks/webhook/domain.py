@@ -35,8 +35,10 @@ class Event:
 
         Charges, refunds, disputes and hosted pages go with their intent, invoices with their subscription.
         """
-        named = (subscription_of(self.object), *(self.object.get(name) for name in ("payment_intent", "id")))
-        return next((str(value) for value in named if _is_name(value)), self.id)
+        for value in (subscription_of(self.object), self.object.get("payment_intent"), self.object.get("id")):
+            if _is_name(value):
+                return str(value)
+        return self.id
 
     @property
     def metadata(self) -> dict[str, str]:

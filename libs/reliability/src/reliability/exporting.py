@@ -12,11 +12,12 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from reliability.context import correlation_id
 from reliability.otlp import Exporter
+from reliability.telemetry import TRACER
 
 __all__ = ["CorrelationProcessor", "setup_telemetry", "shutdown_telemetry"]
 
@@ -25,20 +26,25 @@ _SECONDS: Final = 2.0
 
 
 class CorrelationProcessor(SpanProcessor):
-    """Puts the correlation id of the context on each span that starts in it."""
+    """Puts the correlation id of the context on each span that starts in it, also on those of other libraries."""
 
     def on_start(self, span: Span, parent_context: otel_context.Context | None = None) -> None:
         """Called by the SDK when a span starts."""
         del parent_context  # the flow's id travels in its own context variable
-        if value := correlation_id():
+        ours = span.instrumentation_scope is not None and span.instrumentation_scope.name == TRACER
+        if not ours and (value := correlation_id()):  # ours are made with it, for half of the price
             span.set_attribute("correlation.id", value)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Nothing to do."""
 
 
-def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0") -> None:
-    """Starts exporting spans to `<endpoint>/v1/traces`; without an endpoint spans are made but go nowhere.
+def setup_telemetry(
+    service: str, endpoint: str | None, *, version: str = "0.1.0", exporter: SpanExporter | None = None
+) -> None:
+    """Starts exporting spans to `<endpoint>/v1/traces`, or by an `exporter` of your own.
+
+    With neither, spans are made but go nowhere.
 
     They are sent every two seconds, and as soon as 512 wait. Sampling follows the caller's `traceparent` and is 100 %
     where a trace starts here. Calls and jobs carry the trace context and nothing else.
@@ -46,8 +52,9 @@ def setup_telemetry(service: str, endpoint: str | None, *, version: str = "0.1.0
     resource = Resource.create({"service.name": service, "service.version": version, "service.namespace": "holdfast"})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(CorrelationProcessor())
-    if endpoint:
+    if endpoint and exporter is None:
         exporter = Exporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+    if exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_SECONDS * 1000))
     trace.set_tracer_provider(provider)
     # By OpenTelemetry's default baggage as well, which would carry what any client says to every service.

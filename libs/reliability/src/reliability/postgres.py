@@ -202,7 +202,12 @@ class Database:
         self._kept: list[PoolConnectionProxy[asyncpg.Record]] = []
         self._least_kept = 0
         self._tidying: asyncio.TimerHandle | None = None
-        self._waiting = 0
+        # Who waits for a connection, first come first served, is handed it by who had it: by way of asyncpg's queue it
+        # costs both a task. Who asks asyncpg does so for a place that is free.
+        self._queue: dict[asyncio.Future[PoolConnectionProxy[asyncpg.Record] | None], None] = {}
+        self._taken = 0
+        self._asking = 0
+        self._closing = False
         self._releasing: set[asyncio.Future[None]] = set()
         self._listeners: dict[str, list[Callable[[], None]]] = {}
 
@@ -299,13 +304,48 @@ class Database:
         return None
 
     def _keep(self, acquired: "PoolConnectionProxy[asyncpg.Record]") -> bool:
-        """Keeps a connection for the next user; False when somebody waits for it, or it has to be seen to first."""
-        if self._waiting or self._pool is None or _closed(acquired) or acquired.is_in_transaction():
+        """Hands a connection on or keeps it for the next user; False when asyncpg has to see to it first."""
+        if self._asking or self._closing or _closed(acquired) or acquired.is_in_transaction():
             return False
+        if self._hand_on(acquired):
+            return True
         self._kept.append(acquired)
         if self._tidying is None:
             self._tidying = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._tidy)
         return True
+
+    def _hand_on(self, what: "PoolConnectionProxy[asyncpg.Record] | None") -> bool:
+        """Gives the first who waits a connection, or with None a place to ask for; False when nobody does."""
+        while self._queue:
+            ticket = next(iter(self._queue))
+            del self._queue[ticket]
+            if not ticket.done():  # else cancelled a moment ago, and not there to take it
+                ticket.set_result(what)
+                return True
+        return False
+
+    async def _handed(self) -> "PoolConnectionProxy[asyncpg.Record] | None":
+        """A connection that somebody has done with, or None: then there is a place to ask asyncpg for."""
+        ticket: asyncio.Future[PoolConnectionProxy[asyncpg.Record] | None]
+        ticket = asyncio.get_running_loop().create_future()
+        self._queue[ticket] = None
+        try:
+            handed = await ticket
+        except asyncio.CancelledError:
+            self._queue.pop(ticket, None)
+            if ticket.done() and not ticket.cancelled():  # handed at the very moment it left
+                self._pass_on(ticket.result())
+            raise
+        if handed is not None and _closed(handed):
+            self._give_back([handed])
+            return None
+        return handed
+
+    def _pass_on(self, handed: "PoolConnectionProxy[asyncpg.Record] | None") -> None:
+        if handed is None:
+            self._offer()
+        elif not self._keep(handed):
+            self._give_back([handed])
 
     def _tidy(self) -> None:
         """Gives back what nobody needed since this was done last: asyncpg closes what stays unused."""
@@ -322,26 +362,31 @@ class Database:
 
     async def _acquire(self) -> "PoolConnectionProxy[asyncpg.Record]":
         """A connection. Nothing was asked yet, so that a server that is away for a moment may be tried again."""
+        async with deadline.limit(deadline.DATABASE_CAP, _POOL):
+            if self._closing or self._room():
+                return await self._ask()
+            return await self._handed() or await self._ask()
 
-        async def once() -> "PoolConnectionProxy[asyncpg.Record]":
-            pool = self._pool or await self._open()
-            return await pool.acquire()
+    def _room(self) -> bool:
+        """Whether asyncpg has a connection to give beyond those that it was asked for."""
+        return self._taken + self._asking < self._size
 
-        self._waiting += 1
+    async def _ask(self) -> "PoolConnectionProxy[asyncpg.Record]":
+        self._asking += 1
         try:
-            async with deadline.limit(deadline.DATABASE_CAP, _POOL):
-                try:
-                    return await once()
-                except _AWAY:
-                    return await retry(
-                        once,
-                        retryable=lambda error: isinstance(error, _AWAY),
-                        step=_POOL,
-                        attempts=_CONNECT_ATTEMPTS,
-                        base=_CONNECT_BASE,
-                        cap=_CONNECT_BACKOFF,
-                        seconds=deadline.DATABASE_CAP,
-                    )
+            try:
+                acquired = await self._ask_once()
+            except _AWAY:
+                acquired = await retry(
+                    self._ask_once,
+                    retryable=lambda error: isinstance(error, _AWAY),
+                    step=_POOL,
+                    attempts=_CONNECT_ATTEMPTS,
+                    base=_CONNECT_BASE,
+                    cap=_CONNECT_BACKOFF,
+                    seconds=deadline.DATABASE_CAP,
+                )
+            self._taken += 1
         except _GONE as error:
             raise Unavailable(_NOT_AVAILABLE) from error
         except asyncpg.InterfaceError as error:
@@ -350,7 +395,18 @@ class Database:
             message = "The database connections are closed: this process is stopping."
             raise Unavailable(message) from error
         finally:
-            self._waiting -= 1
+            self._asking -= 1
+            self._offer()
+        return acquired
+
+    async def _ask_once(self) -> "PoolConnectionProxy[asyncpg.Record]":
+        pool = self._pool or await self._open()
+        return await pool.acquire()
+
+    def _offer(self) -> None:
+        """Lets the first who waits ask asyncpg, when that has something to give."""
+        if self._room():
+            self._hand_on(None)
 
     async def _release(self, acquired: "PoolConnectionProxy[asyncpg.Record]") -> None:
         if self._pool is None:
@@ -360,6 +416,9 @@ class Database:
         except _BROKEN:
             # asyncpg has thrown the connection away. What the block did, it did: that is the caller's answer.
             _terminate(acquired)
+        finally:
+            self._taken -= 1
+            self._offer()
 
     @asynccontextmanager
     async def transaction(self, name: str = "transaction") -> AsyncIterator[Connection]:
@@ -411,7 +470,9 @@ class Database:
             return
         if self._tidying is not None:
             self._tidying.cancel()
-        self._waiting += 1  # nothing is kept any more
+        self._closing = True  # nothing is kept any more
+        while self._hand_on(None):
+            pass  # who waits is told by asyncpg
         try:
             async with asyncio.timeout(2):
                 kept, self._kept = self._kept, []

@@ -27,7 +27,7 @@ from reliability.migrations import migrate
 from reliability.runtime import Application, Runtime
 from reliability.slow_headers import impatient
 
-__all__ = ["main"]
+__all__ = ["main", "settle"]
 
 _log = get_logger(__name__)
 _KEEP_ALIVE = 75
@@ -87,7 +87,7 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
         application = build(runtime)
         if application.on_start is not None:
             await application.on_start()
-        _settle()
+        settle()
         if serving:
             await stack.enter_async_context(_serve_http(application, runtime, stop))
             await stack.enter_async_context(_serve_rpc(application, runtime, access))
@@ -101,8 +101,8 @@ async def _run(name: str, loaded: S, build: Callable[[Runtime[S]], Application],
     _log.info("stopped")
 
 
-def _settle() -> None:
-    """What is there after the start stays: the collector need not walk through it at each of its rounds.
+def settle() -> None:
+    """Tells the garbage collector that what is there stays, so that it need not walk through it at each of its rounds.
 
     And it makes fewer rounds: nearly all garbage of a request dies by its reference counts.
     """

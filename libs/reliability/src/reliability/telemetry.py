@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
-from reliability.context import bind_correlation_id, sanitise_correlation_id
+from reliability.context import bind_correlation_id, correlation_id, sanitise_correlation_id
 from reliability.errors import ControlFlow, Problem
 
 __all__ = [
+    "TRACER",
     "adopt_correlation",
     "carrier",
     "link_to",
@@ -24,7 +25,9 @@ __all__ = [
     "untraced",
 ]
 
-_tracer = trace.get_tracer("reliability")
+TRACER: Final = "reliability"
+"""Whose spans these are: the name of their instrumentation scope."""
+_tracer = trace.get_tracer(TRACER)
 
 
 class _Span:
@@ -58,16 +61,19 @@ def span(
 ) -> AbstractContextManager[trace.Span]:
     """A span around the block. `parent` are W3C trace headers of a remote parent.
 
-    It starts with this call. A `Problem` below 500 is an answer, not an error of the span; anything else that is
-    raised marks it. Attribute names use `_` for `.`.
+    It starts with this call, and has the correlation id of the context. A `Problem` below 500 is an answer, not an
+    error of the span; anything else that is raised marks it. Attribute names use `_` for `.`.
     """
+    named = {key.replace("_", "."): value for key, value in attributes.items()}
+    if flow := correlation_id():
+        named["correlation.id"] = flow
     return _Span(
         _tracer.start_span(
             name,
             context=propagate.extract(parent) if parent is not None else None,
             kind=kind,
             links=links,
-            attributes={key.replace("_", "."): value for key, value in attributes.items()},
+            attributes=named,
         )
     )
 

@@ -13,9 +13,8 @@ from enum import Enum
 from typing import Any, Final, assert_never
 
 import orjson
-from opentelemetry import trace
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -170,7 +169,6 @@ class _Resource:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
         scope["holdfast.route"] = self._path
-        trace.get_current_span().update_name(f"{request.method} {self._path}")
         response = await self._answer(request)
         await response(scope, receive, send)
 
@@ -181,7 +179,7 @@ class _Resource:
             allowed = ", ".join(sorted({*self._methods, *({"HEAD"} if "GET" in self._methods else ())}))
             message = f"This path answers {allowed}."
             raise MethodNotAllowed(message, headers={"Allow": allowed})
-        if any("\0" in str(value) for value in request.path_params.values()):
+        if request.path_params and any("\0" in str(value) for value in request.path_params.values()):
             raise NotFound  # PostgreSQL's text cannot hold it, so nothing is called that
         raw = await _read(request)
         await self._authorise(request, endpoint)
@@ -245,16 +243,22 @@ async def _read(request: Request) -> bytes:
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
+    more = True
     try:
         async with deadline.limit(deadline.EXTERNAL_CAP, "body"):
-            async for chunk in request.stream():
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size > MAX_BODY:
                     raise _too_large()
                 chunks.append(chunk)
+                more = message.get("more_body", False)
     except DeadlineExceeded:
         raise RequestTimeout(headers={"Connection": "close"}) from None  # the rest of it may still come
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large() -> PayloadTooLarge:
@@ -294,9 +298,9 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 def _key(request: Request, endpoint: Endpoint, payload: Callable[[], Any]) -> idempotency.Key | None:
-    header = request.headers.get("idempotency-key")
     if endpoint.key is KeyRule.IGNORED or not endpoint.unsafe:
         return None
+    header = request.headers.get("idempotency-key")
     if header is None:
         if endpoint.key is KeyRule.REQUIRED:
             raise IdempotencyKeyMissing

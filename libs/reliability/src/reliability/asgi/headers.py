@@ -3,6 +3,7 @@
 The gateway says the same on what it answers itself; a test compares the two.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -35,8 +36,11 @@ _TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 def secured(headers: Iterable[tuple[bytes, bytes]], *, https: bool) -> Headers:
     """`headers` and, of the above, those they do not have."""
     given = list(headers)
-    names = {name.lower() for name, _ in given}
-    given += [pair for pair in _ENCODED if pair[0] not in names]
-    if https and _TRANSPORT[0] not in names:
-        given.append(_TRANSPORT)
+    given += _missing(tuple([name for name, _ in given]), https=https)
     return given
+
+
+@functools.lru_cache(maxsize=256)  # nearly all answers bring the same few
+def _missing(names: tuple[bytes, ...], *, https: bool) -> Headers:
+    there = {name.lower() for name in names}
+    return [pair for pair in (*_ENCODED, *([_TRANSPORT] if https else [])) if pair[0] not in there]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
-from opentelemetry import metrics
+from opentelemetry import metrics, propagate
 from opentelemetry.trace import SpanKind
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -53,6 +53,17 @@ _forged = metrics.get_meter("reliability").create_counter(
 )
 # What a client could say of where it comes from; the gateway takes it off and tells us that it was there.
 _CLAIMS = {"x-forwarded-for", "forwarded", "x-real-ip", "x-client-address"}
+# What else of the headers this layer reads: of the twenty that a gateway sends, the rest need not be decoded.
+_READ = frozenset(
+    (
+        b"x-attempt",
+        b"x-client-address",
+        b"x-correlation-id",
+        b"x-envoy-expected-rq-timeout-ms",
+        b"x-forged",
+        b"x-request-id",
+    )
+)
 _CLIENT_GONE = 499  # no answer anybody sees; what nginx logs for it
 _WEBHOOK = "/webhook"
 _INTERNAL = ("/livez", "/readyz", "/metrics", "/v1/traces")
@@ -106,13 +117,16 @@ class Edge:
         self._app: App = self._cross or app
         self._seconds = request_seconds
         self._bulkhead = bulkhead
+        self._read = _READ | {name.encode() for name in propagate.get_global_textmap().fields}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
         if scope["type"] != "http" or scope["path"] in _INTERNAL:
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"] if name in self._read
+        }
         request_id.set(sanitise_correlation_id(headers.get("x-request-id")))
         principal.set(None)
         client_address.set(headers.get("x-client-address") or (scope.get("client") or ("",))[0])
@@ -203,12 +217,14 @@ class _Exchange:
         seconds = time.perf_counter() - self._started
         route = self._scope.get("holdfast.route", "")
         self._span.set_attribute("http.response.status_code", self._status)
+        method = self._scope["method"]
         if route:
+            self._span.update_name(f"{method} {route}")
             self._span.set_attribute("http.route", route)
-        _duration.record(seconds, self._scope["method"], route, self._status)
+        _duration.record(seconds, method, route, self._status)
         _log.info(
             "request",
-            method=self._scope["method"],
+            method=method,
             path=self._scope["path"],
             status=self._status,
             ms=round(seconds * 1000, 1),
