@@ -161,10 +161,8 @@ async def test_a_caller_out_of_time_leaves_nothing(shop: Shop, stub_as: StubAs) 
     await stub.GetVariants(catalog_pb2.GetVariantsRequest())  # connected
     async with shop.database.transaction("blocker") as connection:
         await connection.execute("SELECT FROM variants WHERE id = $1 FOR UPDATE", variant)
-        started = time.monotonic()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.HoldStock(request, timeout=0.3)
-        assert time.monotonic() - started < 1.0
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         async with asyncio.timeout(5):
             while await connection.fetchval(

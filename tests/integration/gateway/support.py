@@ -170,6 +170,17 @@ def environment(upstreams: dict[str, Upstream], port: int, admin_port: int) -> d
     return given
 
 
+async def logged(gateway: Gateway, correlation: str) -> str:
+    """The line that the gateway writes of the one request with this correlation id."""
+
+    async def written() -> bool:
+        return correlation in gateway.log.read_text()
+
+    await eventually(written)
+    (line,) = [line for line in gateway.log.read_text().splitlines() if correlation in line]
+    return line
+
+
 @asynccontextmanager
 async def envoy(configuration: Path, log: Path) -> AsyncIterator[None]:
     binary = Path(sys.executable).parent / "envoy"

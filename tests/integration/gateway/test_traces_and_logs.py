@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.gateway.support import Gateway, eventually
+from tests.integration.gateway.support import Gateway, eventually, logged
 
 
 def attributes(span: Any) -> dict[str, str]:
@@ -40,12 +40,7 @@ async def test_the_access_log_tells_the_story_and_no_secret(gateway: Gateway) ->
     correlation = os.urandom(8).hex()
     headers = {"X-Correlation-ID": correlation, "Authorization": "Bearer secret", "Cookie": "session=secret"}
     await gateway.client.post("/api/unsubscribe/secret?token=secret", headers=headers, content=b"1234")
-
-    async def written() -> bool:
-        return correlation in gateway.log.read_text()
-
-    await eventually(written)
-    (line,) = [line for line in gateway.log.read_text().splitlines() if correlation in line]
+    line = await logged(gateway, correlation)
     assert "secret" not in line
     entry = json.loads(line)
     expected = {
