@@ -53,8 +53,8 @@ fired AS (
     RETURNING s.name, now() AS scheduled_for),
 run AS (
     INSERT INTO job_runs (job, scheduled_for) SELECT name, scheduled_for FROM fired RETURNING id, job, scheduled_for)
-INSERT INTO jobs (kind, payload, unique_key, max_attempts)
-SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run
+INSERT INTO jobs (kind, payload, max_attempts)
+SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), 5 FROM run
 RETURNING id
 """
 
@@ -69,8 +69,8 @@ WITH run AS (
     INSERT INTO job_runs (job, scheduled_for) VALUES ($1, clock_timestamp())
     RETURNING id, job, scheduled_for),
 job AS (
-    INSERT INTO jobs (kind, payload, unique_key, max_attempts)
-    SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), id::text, 5 FROM run)
+    INSERT INTO jobs (kind, payload, max_attempts)
+    SELECT 'schedule:' || job, jsonb_build_object('run_id', id, 'scheduled_for', scheduled_for), 5 FROM run)
 SELECT id FROM run
 """
 

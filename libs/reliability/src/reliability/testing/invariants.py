@@ -41,7 +41,7 @@ JOBS: Final[dict[str, str]] = {
         SELECT kind, unique_key FROM jobs WHERE unique_key IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1""",
     "a scheduled run has a job": """
         SELECT * FROM job_runs AS r WHERE finished_at IS NULL AND NOT EXISTS (
-            SELECT FROM jobs WHERE kind = 'schedule:' || r.job AND unique_key = r.id::text)""",
+            SELECT FROM jobs WHERE kind = 'schedule:' || r.job AND (payload ->> 'run_id')::bigint = r.id)""",
 }
 """Of the library's own job tables, at any moment."""
 
