@@ -151,7 +151,7 @@ class _Failures:
             return False
         kind = type(error).__name__
         _retries.add(1, {"step": self._step, "error.type": kind})
-        trace.get_current_span().add_event("retry", {"attempt": self.count, "wait": wait, "error.type": kind})
+        trace.get_current_span().add_event("retry", {"attempt": self.count, "wait": round(wait, 3), "error.type": kind})
         return True
 
     def _spent(self, wait: float, left: float) -> str:
