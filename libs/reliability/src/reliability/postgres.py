@@ -228,7 +228,8 @@ class Database:
                     reset=_reset,
                     ssl=self._tls,
                     timeout=5,
-                    command_timeout=deadline.DATABASE_CAP,
+                    # No `command_timeout`: every use of a connection has its limit already, and a timer for each of its
+                    # statements as well costs a tenth of a short one.
                     server_settings={"application_name": self._application, "timezone": "UTC"},
                 )
             return self._pool
