@@ -10,6 +10,7 @@ from reliability import audit, inbox
 from reliability.context import correlation_id
 from reliability.crash_points import crash_point
 from reliability.errors import NotFound
+from reliability.gathering import Gatherer
 from reliability.inbox import Change, Received
 from reliability.jobs import Job, Worker
 from reliability.logging import get_logger
@@ -49,6 +50,7 @@ class WebhookService:
     ) -> None:
         self._database = database
         self._worker = worker
+        self._gatherer = Gatherer(database, worker, job=PROCESS_EVENT)
         self._secrets = secrets
         self._handlers = handlers
         self._told = told
@@ -65,22 +67,22 @@ class WebhookService:
         if flow := event.metadata.get("correlation_id"):
             adopt_correlation(flow)
         received = Received(SOURCE, event.id, event.type, event.object_key, body)
-        async with self._database.connection() as connection:
-            outcome = await self._store(connection, event, received)
+        outcome = await self._store(event, received)
         crash_point("webhook.not_answered")
         if outcome in _SETTLED:
             _outcomes.add(event.type, outcome)
         return outcome is not None
 
-    async def _store(self, connection: Connection, event: Event, received: Received) -> str | None:
+    async def _store(self, event: Event, received: Received) -> str | None:
         """The state an event was stored in; None when it was stored before."""
-        if event.type not in self._handlers:
-            return "ignored" if await inbox.keep(connection, received) else None
         told = self._told.get(event.type)
-        with self._worker.offer(PROCESS_EVENT) as offer:
-            return await inbox.receive(
-                connection, received, job=PROCESS_EVENT, known=told(event) if told else None, offer=offer
-            )
+        if event.type in self._handlers and told is None:
+            return await self._gatherer.receive(received)
+        async with self._database.connection() as connection:
+            if told is None:
+                return "ignored" if await inbox.keep(connection, received) else None
+            with self._worker.offer(PROCESS_EVENT) as offer:
+                return await inbox.receive(connection, received, job=PROCESS_EVENT, known=told(event), offer=offer)
 
     async def process(self, job: Job) -> None:
         """Works out what an event means, then records effect, inbox and job in one statement or transaction."""

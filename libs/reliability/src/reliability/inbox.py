@@ -8,7 +8,7 @@ import functools
 import hmac
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from reliability.telemetry import carrier
 
 __all__ = [
     "Change",
+    "Gathered",
     "InvalidSignature",
     "Known",
     "Received",
@@ -34,6 +35,7 @@ __all__ = [
     "park",
     "purge",
     "receive",
+    "receive_many",
     "replay",
     "stored",
     "verify_signature",
@@ -63,6 +65,15 @@ class Received:
     event_type: str
     object_key: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """An event that is stored with others, its flow, and the trace that its job continues."""
+
+    event: Received
+    correlation_id: str
+    trace: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,32 @@ SELECT state, (SELECT to_jsonb(enqueued) FROM enqueued) AS job FROM received
 """
 
 
+# In the order they came, the jobs too: those of one object are handled in it.
+@functools.cache
+def _receiving_many(job: str, max_attempts: int) -> str:
+    enqueued = enqueueing(
+        "(SELECT received.*, told.trace FROM received JOIN told USING (event_id) ORDER BY place) AS fresh",
+        job,
+        "jsonb_build_object('inbox_id', id)",
+        order_key="$1 || ':' || object_key",
+        correlation="correlation_id",
+        trace="trace",
+        max_attempts=max_attempts,
+    )
+    return f"""
+WITH told AS MATERIALIZED (
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::jsonb[]) WITH ORDINALITY
+           AS told (event_id, event_type, object_key, body, correlation_id, trace, place)),
+received AS (
+    INSERT INTO inbox (source, event_id, event_type, object_key, body, correlation_id)
+    SELECT $1, event_id, event_type, object_key, body, correlation_id FROM told ORDER BY place
+        ON CONFLICT (source, event_id) DO NOTHING
+    RETURNING id, event_id, object_key, correlation_id),
+enqueued AS ({enqueued})
+SELECT event_id FROM received
+"""
+
+
 @functools.cache
 def _finishing(change: str) -> str:
     along = f",\nchanged AS ({change})" if change else ""
@@ -194,6 +231,34 @@ async def receive(
         return None
     offer.accept(stored["job"])
     return str(stored["state"])
+
+
+async def receive_many(
+    connection: Connection, gathered: Sequence[Gathered], *, job: str, max_attempts: int = 12
+) -> list[str | None]:
+    """`receive` for events of one source in one statement: for each what that answers, in their order.
+
+    Of several with one id the first is received. Raises `ValueError` for none, and for several sources.
+    """
+    (source,) = {each.event.source for each in gathered}
+    first = {each.event.event_id: each for each in reversed(gathered)}
+    told = [each for each in gathered if first[each.event.event_id] is each]
+    rows = await connection.fetch(
+        _receiving_many(job, max_attempts),
+        source,
+        [each.event.event_id for each in told],
+        [each.event.event_type for each in told],
+        [each.event.object_key for each in told],
+        [each.event.body for each in told],
+        [each.correlation_id for each in told],
+        [dict(each.trace) for each in told],
+    )
+    if rows:
+        signal(SIGNAL)
+    fresh = {row["event_id"] for row in rows}
+    return [
+        "received" if each.event.event_id in fresh and first[each.event.event_id] is each else None for each in gathered
+    ]
 
 
 async def keep(connection: Connection, event: Received) -> bool:
