@@ -47,6 +47,10 @@ async def _exists(cache: Cache, key: str) -> bool:
     return bool(await cache.client.exists(key))
 
 
+async def _forced(cache: Cache) -> bool:
+    return b"forced" in (await cache.client.get("breaker-hold:stripe") or b"")
+
+
 async def _expires(cache: Cache, key: str) -> bool:
     return await cache.client.ttl(key) > 0
 
@@ -145,6 +149,43 @@ async def test_without_redis_each_goes_on_by_itself_and_tells_afterwards(distant
         assert there.state is State.CLOSED
         distant_cache.proxy.forward()
         await becomes(there, State.OPEN)
+
+
+async def test_what_was_done_by_hand_is_told_whatever_the_breaker_did_since(distant_cache: DistantCache) -> None:
+    """A reset that Redis was away for, after which the breaker opened and closed by itself."""
+    here, there = process(Rules(open_seconds=0.01, open_cap=0.01)), process()
+    async with sharing((distant_cache.cache, [here]), (distant_cache.near, [there])):
+        here.disable()
+        await becomes(there, State.DISABLED)
+        distant_cache.proxy.refuse()
+        here.reset()
+        fail(here, 3)
+        await asyncio.sleep(here.open_for)
+        here.allow().success()
+        assert (here.state, there.state) == (State.CLOSED, State.DISABLED)
+        distant_cache.proxy.forward()
+        await becomes(there, State.CLOSED)
+
+
+@pytest.mark.parametrize("last_is_cut_off", [True, False])
+async def test_what_was_done_last_by_hand_wins(distant_cache: DistantCache, last_is_cut_off: bool) -> None:
+    """Not what was told last: that may be what was done before, by a process that was cut off."""
+    here, there = process(), process()
+    async with sharing((distant_cache.cache, [here]), (distant_cache.near, [there])):
+        here.disable()
+        await becomes(there, State.DISABLED)
+        distant_cache.proxy.refuse()
+        if last_is_cut_off:
+            there.reset()
+            await eventually(lambda: _expires(distant_cache.near, "breaker-hold:stripe"))
+            here.disable()
+        else:
+            here.reset()
+            there.force_open()
+            await eventually(lambda: _forced(distant_cache.near))
+        distant_cache.proxy.forward()
+        await becomes(here, State.DISABLED if last_is_cut_off else State.FORCED_OPEN)
+        await becomes(there, here.state)
 
 
 async def test_what_somebody_else_wrote_there_is_ignored(cache: Cache) -> None:

@@ -259,6 +259,8 @@ class CircuitBreaker:
     def _hold(self, state: State) -> None:
         if self._state is not state:
             self._go(state, "by hand")
+        else:
+            self._tell()  # meanwhile it may have been reset elsewhere
 
     def _go(self, state: State, reason: str) -> None:
         before, now = self._state, self._now()
@@ -275,6 +277,9 @@ class CircuitBreaker:
         )
         log = _log.warning if state in {State.OPEN, State.FORCED_OPEN, State.DISABLED} else _log.info
         log("circuit_breaker", breaker=self.name, before=before.value, state=state.value, reason=reason)
+        self._tell()
+
+    def _tell(self) -> None:
         for watcher in tuple(_watchers):
             watcher(self)
 
@@ -292,7 +297,7 @@ def breakers() -> list[CircuitBreaker]:
 
 @contextmanager
 def watching(watcher: Callable[[CircuitBreaker], None]) -> Iterator[None]:
-    """Calls `watcher` after each change of any breaker of this process, while the block runs."""
+    """Calls `watcher` after each change of any breaker of this process, or a hold that is repeated, while it runs."""
     _watchers.append(watcher)
     try:
         yield

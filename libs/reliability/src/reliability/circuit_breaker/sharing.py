@@ -1,14 +1,16 @@
 """One process's opening, and what an operator holds by hand, seen by the others within a second.
 
 Nothing here is on the way of a call: a task writes what changed and reads what others wrote, in one or two round
-trips each time. What is shared are durations, the expiry of a key, so that no two clocks need agree. Without Redis
-every breaker goes on by itself. Redis' own breaker is never shared, for who should tell?
+trips each time. What is shared are durations, the expiry of a key, so that no two clocks need agree; of what was done
+by hand the last wins, by the clock of Redis. Without Redis every breaker goes on by itself. Redis' own breaker is
+never shared, for who should tell?
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final, NamedTuple
 
 import orjson
 import redis.asyncio
@@ -17,7 +19,7 @@ from reliability.circuit_breaker.breaker import CircuitBreaker, breakers, watchi
 from reliability.circuit_breaker.model import RESET, State
 from reliability.ids import new_id
 from reliability.logging import get_logger
-from reliability.redis import Cache, CacheUnavailable
+from reliability.redis import Cache, CacheUnavailable, Script
 from reliability.telemetry import untraced
 
 __all__ = ["share"]
@@ -25,6 +27,30 @@ __all__ = ["share"]
 # That a hold is over is told for a day, to processes that were cut off meanwhile; that a dependency is back, briefly.
 _RESET_SECONDS: Final = 86_400
 _BACK_SECONDS: Final = 10
+_HELD: Final = frozenset({State.FORCED_OPEN, State.DISABLED})
+
+# KEYS: the hold's, the state's. ARGV: the record, when it was done in microseconds, how many seconds it is kept or 0,
+# and 1 for a reset. Answers 1, or 0 where something was done later.
+_ACT: Final = Script(
+    """
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  local readable, record = pcall(cjson.decode, stored)
+  if readable and type(record) == 'table' and (tonumber(record.at) or 0) > tonumber(ARGV[2]) then
+    return 0
+  end
+end
+if ARGV[3] == '0' then
+  redis.call('SET', KEYS[1], ARGV[1])
+else
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+end
+if ARGV[4] == '1' then
+  redis.call('DEL', KEYS[2])
+end
+return 1
+"""
+)
 
 _log = get_logger(__name__)
 
@@ -47,6 +73,13 @@ async def share(cache: Cache, shared: Iterable[CircuitBreaker] | None = None, *,
                     await sharing.news.wait()
 
 
+class _Act(NamedTuple):
+    """What an operator did with a breaker here, and when by this process's clock."""
+
+    what: str
+    when: float
+
+
 class _Sharing:
     """What one process knows of the others, and what it has to tell them."""
 
@@ -55,21 +88,35 @@ class _Sharing:
         self._chosen = chosen
         # Keys to versions: what was read or written before is no news.
         self._seen: dict[str, str] = {}
-        self._untold = {breaker for breaker in self._breakers() if breaker.state is not State.CLOSED}
+        # By name, the latest act that is known, by the clock of Redis in microseconds.
+        self._acted: dict[str, int] = {}
+        # What was done by hand is told whatever the breaker did since; of its own states only the present one.
+        self._acts: dict[CircuitBreaker, _Act] = {}
+        self._moved: set[CircuitBreaker] = set()
         self._adopting = False
         self.news = asyncio.Event()
+        for breaker in self._breakers():
+            if breaker.state is not State.CLOSED:
+                self.note(breaker)
 
     def note(self, breaker: CircuitBreaker) -> None:
         """A breaker of this process has changed: by itself, or because we heard of it."""
-        if not self._adopting and breaker in self._breakers():
-            self._untold.add(breaker)
-            self.news.set()
+        if self._adopting or breaker not in self._breakers():
+            return
+        if breaker.state in _HELD:
+            self._acts[breaker] = _Act(breaker.state.value, time.monotonic())
+        elif breaker.state is State.CLOSED and breaker.reason == RESET:
+            self._acts[breaker] = _Act(RESET, time.monotonic())
+        else:
+            self._moved.add(breaker)
+        self.news.set()
 
     async def round(self) -> None:
         """Tells and listens once. What cannot be told now is told later, if it still holds then."""
         self.news.clear()
         try:
-            await self._tell()
+            await self._tell_acts()
+            await self._tell_moves()
             await self._listen()
         except CacheUnavailable:
             pass  # the client has logged it
@@ -77,23 +124,39 @@ class _Sharing:
     def _breakers(self) -> list[CircuitBreaker]:
         return [breaker for breaker in breakers() if not breaker.local] if self._chosen is None else self._chosen
 
-    async def _tell(self) -> None:
-        if not self._untold:
+    async def _tell_acts(self) -> None:
+        """Each unless something was done later elsewhere, which is then heard."""
+        if not self._acts:
             return
-        untold = tuple(self._untold)
-        versions: dict[str, str] = {}
+        seconds, microseconds = await self._cache.call("breaker clock", ("TIME",))
+        skew = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+        for breaker, act in tuple(self._acts.items()):
+            # As the answer took its time an act looks older than it is, but not older than what it was done upon.
+            at = max(int((act.when + skew) * 1e6), self._acted.get(breaker.name, 0) + 1)
+            hold, version, reset = _hold_key(breaker.name), new_id(), act.what == RESET
+            record = orjson.dumps({"version": version, "state": act.what, "at": at})
+            arguments = (record.decode(), at, _RESET_SECONDS if reset else 0, int(reset))
+            told = await self._cache.script("tell breaker", _ACT, [hold, _state_key(breaker.name)], arguments)
+            if self._acts.get(breaker) is act:
+                del self._acts[breaker]
+            self._acted[breaker.name], self._seen[hold] = (at, version) if told else (0, "")
+
+    async def _tell_moves(self) -> None:
+        moved, versions = self._moved, dict[str, str]()
+        if not moved:
+            return
 
         async def write(client: redis.asyncio.Redis) -> None:
             pipe = client.pipeline(transaction=True)
-            for breaker in untold:
+            for breaker in moved:
                 _write(pipe, breaker, versions)
             await pipe.execute()
 
-        self._untold.clear()
+        self._moved = set()
         try:
             await self._cache.run("tell breakers", write)
         except BaseException:
-            self._untold.update(untold)
+            self._moved |= moved
             raise
         self._seen |= versions
 
@@ -117,7 +180,11 @@ class _Sharing:
         for (name, same), hold, state, left in zip(
             by_name.items(), answers[::3], answers[1::3], answers[2::3], strict=True
         ):
-            self._adopt(same, self._news(_hold_key(name), hold), left)
+            if self._acts.keys().isdisjoint(same):  # else something was done here while we listened: that first
+                news = self._news(_hold_key(name), hold)
+                if isinstance(at := news.get("at"), int):
+                    self._acted[name] = at
+                self._adopt(same, news, left)
             self._adopt(same, self._news(_state_key(name), state), left)
 
     def _news(self, key: str, stored: bytes | None) -> Mapping[str, Any]:
@@ -164,27 +231,16 @@ def _apply(breaker: CircuitBreaker, record: Mapping[str, Any], seconds: float) -
 
 def _write(pipe: "redis.asyncio.client.Pipeline", breaker: CircuitBreaker, versions: dict[str, str]) -> None:
     """What others have to know of the state a breaker is in now."""
-    hold, state = _hold_key(breaker.name), _state_key(breaker.name)
+    key, version = _state_key(breaker.name), new_id()
+    record = orjson.dumps({"version": version, "state": breaker.state.value, "openings": breaker.openings})
     match breaker.state:
-        case State.OPEN:
-            if (left := int(breaker.open_for * 1000)) > 0:
-                pipe.set(state, _record(breaker, State.OPEN.value, state, versions), px=left)
-        case State.HALF_OPEN:
-            pass
-        case State.CLOSED if breaker.reason == RESET:
-            pipe.delete(state)
-            pipe.set(hold, _record(breaker, RESET, hold, versions), ex=_RESET_SECONDS)
-        case State.CLOSED:
-            pipe.set(state, _record(breaker, State.CLOSED.value, state, versions), ex=_BACK_SECONDS)
-        case State.FORCED_OPEN | State.DISABLED:
-            pipe.set(hold, _record(breaker, breaker.state.value, hold, versions))
-        case never:
-            assert_never(never)
-
-
-def _record(breaker: CircuitBreaker, state: str, key: str, versions: dict[str, str]) -> bytes:
-    versions[key] = new_id()
-    return orjson.dumps({"version": versions[key], "state": state, "openings": breaker.openings})
+        case State.OPEN if (left := int(breaker.open_for * 1000)) > 0:
+            pipe.set(key, record, px=left)
+        case State.CLOSED if breaker.reason != RESET:
+            pipe.set(key, record, ex=_BACK_SECONDS)
+        case _:
+            return
+    versions[key] = version
 
 
 def _state_key(name: str) -> str:
