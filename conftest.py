@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -24,9 +25,11 @@ from holdfast.common.v1 import access_pb2
 from reliability import rpc
 from reliability.asgi import Perimeter
 from reliability.health import Readiness
+from reliability.jobs import worker
 from reliability.migrations import PARTS, migrate
 from reliability.postgres import Database
 from reliability.redis import Cache
+from reliability.retry import full_jitter
 from reliability.runtime import Application, Runtime
 from reliability.settings import ServiceSettings
 
@@ -72,6 +75,13 @@ class Servers:
         finally:
             await connection.close()
         return database_url(self.endpoints.postgres, name, role, self.secrets.runtime_passwords[service])
+
+
+@pytest.fixture(autouse=True)
+def failed_jobs_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as they may: jitter can choose no wait at all, and `run_until_idle` would try again itself."""
+    patient = partial(full_jitter, uniform=lambda _, longest: longest)
+    monkeypatch.setattr(worker, "full_jitter", patient)
 
 
 @pytest.fixture(scope="session")
