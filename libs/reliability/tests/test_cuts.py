@@ -66,6 +66,12 @@ class Lab:
         """To its end, within a minute."""
         return self.loop.run_until_complete(asyncio.wait_for(step, 60))
 
+    async def prepare(self, statements: str) -> None:
+        """Without the second after which everything else here is given up: a busy machine may need more for it."""
+        connection = await asyncpg.connect(self.postgres)
+        await connection.execute(statements)
+        await connection.close()
+
 
 @pytest.fixture
 def lab(servers: "Servers", library_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
@@ -132,11 +138,10 @@ async def until_answered(ask: Callable[[], Awaitable[T]], patience: Iterable[int
 async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]], patience: list[int], drains: list[int]) -> None:
     """Enqueued with the change that caused them or not at all; the effect happens once, whoever dies of what."""
     near = Database(lab.postgres, size=2)
-    async with near.connection() as connection:
-        await connection.execute(
-            """DROP TABLE IF EXISTS asked, effects; TRUNCATE jobs, job_runs, job_schedules;
-               CREATE TABLE asked (id int PRIMARY KEY); CREATE TABLE effects (id int)"""
-        )
+    await lab.prepare(
+        """DROP TABLE IF EXISTS asked, effects; TRUNCATE jobs, job_runs, job_schedules;
+           CREATE TABLE asked (id int PRIMARY KEY); CREATE TABLE effects (id int)"""
+    )
     async with FaultProxy.before(lab.postgres) as proxy:
         far = [Database(proxy.through(lab.postgres), size=4) for _ in range(3)]
 
@@ -182,11 +187,11 @@ async def jobs_are_done_once(lab: Lab, script: list[tuple[int, str]], patience: 
         books.sql(
             "a change and its job are one", near, "SELECT id FROM asked EXCEPT SELECT (payload->>'n')::int FROM jobs"
         )
-        await books.settled()
+        await until_answered(books.settled)
         for _, stop, running in workers:
             stop.set()
             await running
-        await books.check()
+        await until_answered(books.check)
         for database in (near, *far):
             await database.close()
 
@@ -203,11 +208,10 @@ def test_no_effect_of_a_job_is_lost_or_doubled(lab: Lab, examples: int) -> None:
 async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: int, patience: list[int]) -> None:
     """One order and one charge per key, and everybody who asked with it has the same answer."""
     near = Database(lab.postgres, size=2)
-    async with near.connection() as connection:
-        await connection.execute(
-            """DROP TABLE IF EXISTS orders, charges; TRUNCATE idempotency_keys;
-               CREATE TABLE orders (id uuid, key text); CREATE TABLE charges (id uuid, order_id uuid)"""
-        )
+    await lab.prepare(
+        """DROP TABLE IF EXISTS orders, charges; TRUNCATE idempotency_keys;
+           CREATE TABLE orders (id uuid, key text); CREATE TABLE charges (id uuid, order_id uuid)"""
+    )
     async with FaultProxy.before(lab.postgres) as proxy:
         far = Database(proxy.through(lab.postgres), size=clients)
 
@@ -243,7 +247,7 @@ async def keys_are_used_once(lab: Lab, script: list[tuple[int, str]], clients: i
         )
         books.sql("a charge has its order", near, "SELECT order_id FROM charges EXCEPT SELECT id FROM orders")
         books.sql("every key is answered", near, "SELECT key FROM idempotency_keys WHERE status IS NULL")
-        await books.check()
+        await until_answered(books.check)
         await near.close()
         await far.close()
 
