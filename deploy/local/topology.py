@@ -22,6 +22,7 @@ from deploy.local.probes import http_lives, http_ok, postgres_answers, until_rou
 from deploy.local.specs import Action, Command, Job, Process, Stage, Step
 from deploy.local.state import ROOT, StateDir
 from deploy.local.valkey import Valkey
+from services.payments_webhooks.webhook.events import HANDLED
 
 __all__ = ["PARTS", "ROUTED", "Site", "choose"]
 
@@ -149,6 +150,7 @@ class Site:
                 STRIPE_API_KEY=self.secrets.stripe_api_key,
                 STRIPE_WEBHOOK_SECRET=self.secrets.stripe_webhook_secret,
                 STRIPE_WEBHOOK_URL=f"{self.gateway_url}/api/stripe/webhook",
+                STRIPE_WEBHOOK_EVENTS=",".join(HANDLED),
                 STATE_FILE=str(self.state.data / "stripe-sandbox.db"),
             )
             ready = http_ok(port, "/livez")

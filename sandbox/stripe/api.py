@@ -65,7 +65,7 @@ class Api:
         store: Store,
         *,
         api_key: str,
-        webhooks: bool,
+        webhooks: tuple[str, ...],
         clock: Callable[[], float],
         committed: Callable[[], None],
     ) -> None:

@@ -57,8 +57,8 @@ def create_app(settings: Settings, clock: Callable[[], float] = time.time) -> St
     """The sandbox; its file is opened here, its dispatcher runs from start-up to shutdown."""
     store = Store(settings.state_file)
     client = httpx.AsyncClient(timeout=None, trust_env=False)  # noqa: S113 - the dispatcher has one  # nosec B113
-    webhooks = settings.webhook_url is not None
-    dispatcher = Dispatcher(store, settings.webhook_url, settings.webhook_secrets, clock, client)
+    webhooks = settings.webhook_events if settings.webhook_url else ()
+    dispatcher = Dispatcher(store, settings.webhook_url, settings.webhook_secrets, webhooks, clock, client)
     api = Api(store, api_key=settings.api_key, webhooks=webhooks, clock=clock, committed=dispatcher.wake)
     control = Control(store, dispatcher, clock, webhooks=webhooks)
 

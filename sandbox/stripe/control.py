@@ -40,7 +40,9 @@ _MOST_LISTED = 10_000
 class Control:
     """The endpoints under /_sandbox."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Callable[[], float], *, webhooks: bool) -> None:
+    def __init__(
+        self, store: Store, dispatcher: Dispatcher, clock: Callable[[], float], *, webhooks: tuple[str, ...]
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock

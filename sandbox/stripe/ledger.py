@@ -1,6 +1,7 @@
 """What one call works with: the store inside its transaction, the time, and the request its events will name."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from sandbox.stripe import ids, outbox
 from sandbox.stripe.errors import Json, missing
@@ -13,11 +14,11 @@ API_VERSION = "2026-10-28.endive"
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The books, open for one call."""
+    """The books, open for one call. `webhooks` are the types of events that are sent, `*` for any rest of a name."""
 
     store: Store
     at: float
-    webhooks: bool
+    webhooks: tuple[str, ...]
     request_id: str | None = None
     idempotency_key: str | None = None
 
@@ -34,7 +35,8 @@ class Ledger:
         return found
 
     def emit(self, event_type: str, item: Json, previous: Json | None = None) -> None:
-        """Record an event with the object as it is now, and queue its webhook."""
+        """Record an event with the object as it is now, and queue its webhook where somebody wants it."""
+        wanted = any(fnmatchcase(event_type, group) for group in self.webhooks)
         data: Json = {"object": item} if previous is None else {"object": item, "previous_attributes": previous}
         event: Json = {
             "id": ids.new("evt"),
@@ -43,13 +45,13 @@ class Ledger:
             "created": self.now,
             "data": data,
             "livemode": False,
-            "pending_webhooks": int(self.webhooks),
+            "pending_webhooks": int(wanted),
             "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
             "type": event_type,
         }
         intent = item["id"] if item["object"] == "payment_intent" else item.get("payment_intent")
         self.store.insert(event, note=intent)
-        if self.webhooks:
+        if wanted:
             outbox.enqueue(self.store, outbox.Notice(event["id"], event_type, intent), self.at)
 
 

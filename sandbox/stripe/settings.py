@@ -19,6 +19,7 @@ class Settings:
     webhook_url: str | None
     webhook_secrets: tuple[str, ...]
     state_file: Path
+    webhook_events: tuple[str, ...] = ("*",)
     log_level: str = "info"
 
     @classmethod
@@ -32,15 +33,16 @@ class Settings:
             port=int(environ.get("HTTP_PORT", "8082")),
             api_key=environ["STRIPE_API_KEY"],
             webhook_url=environ.get("STRIPE_WEBHOOK_URL") or None,
-            webhook_secrets=_secrets(environ),
+            webhook_secrets=_several(environ, "STRIPE_WEBHOOK_SECRET"),
+            webhook_events=_several(environ, "STRIPE_WEBHOOK_EVENTS") or ("*",),
             state_file=Path(environ["STATE_FILE"]),
             log_level=environ.get("LOG_LEVEL", "info").lower(),
         )
 
 
-def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Several secrets, comma separated, are all signed with, as Stripe does while one is being rotated."""
-    return tuple(part.strip() for part in environ.get("STRIPE_WEBHOOK_SECRET", "").split(",") if part.strip())
+def _several(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """What is separated by commas."""
+    return tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
 
 
 def _problems(environ: Mapping[str, str]) -> list[str]:
@@ -55,7 +57,7 @@ def _problems(environ: Mapping[str, str]) -> list[str]:
     port = environ.get("HTTP_PORT", "8082")
     if not port.isdigit() or not 0 <= int(port) <= 65535:
         problems.append(f"HTTP_PORT is {port!r}: give a number from 0 to 65535")
-    if environ.get("STRIPE_WEBHOOK_URL") and not _secrets(environ):
+    if environ.get("STRIPE_WEBHOOK_URL") and not _several(environ, "STRIPE_WEBHOOK_SECRET"):
         problems.append("STRIPE_WEBHOOK_SECRET is not set: events to STRIPE_WEBHOOK_URL are signed with it")
     if not environ.get("STRIPE_WEBHOOK_URL", "http://").startswith(("http://", "https://")):
         problems.append("STRIPE_WEBHOOK_URL must begin with http:// or https://")

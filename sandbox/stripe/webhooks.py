@@ -36,12 +36,14 @@ class Dispatcher:
         store: Store,
         url: str | None,
         secrets: Sequence[str],
+        wanted: tuple[str, ...],
         clock: Callable[[], float],
         client: httpx.AsyncClient,
     ) -> None:
         self._store = store
         self._url = url
         self._secrets = secrets
+        self._wanted = wanted
         self._clock = clock
         self._client = client
         self._wake = asyncio.Event()
@@ -87,7 +89,7 @@ class Dispatcher:
         if next_due is None or next_due > at:
             return
         with self._store.transaction():
-            ledger = Ledger(self._store, at, self._url is not None)
+            ledger = Ledger(self._store, at, self._wanted)
             for action, object_id in timers.take_due(self._store, at):
                 match action:
                     case timers.Action.SETTLE_REFUND:

@@ -37,6 +37,7 @@ from services.payments_webhooks.subscription.events import SubscriptionEvents
 from services.payments_webhooks.subscription.notices import Notices
 from services.payments_webhooks.subscription.routes import SubscriptionRoutes
 from services.payments_webhooks.subscription.service import SubscriptionService
+from services.payments_webhooks.webhook.events import HANDLED
 from services.payments_webhooks.webhook.routes import WebhookRoutes
 from services.payments_webhooks.webhook.service import WebhookService
 
@@ -56,7 +57,6 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
     verifier = TokenVerifier(keys, revoked=Revocations(ended, runtime.cache))
     intents = IntentService(database, stripe, settings.public_url)
     refunds = RefundService(database, stripe, orders)
-    reconciler = ReconcileService(database, stripe, settings.reconcile_grace_seconds)
     told = IntentEvents(database, stripe, orders)
     handlers = {
         **told.handlers(),
@@ -65,7 +65,9 @@ def build(runtime: Runtime[PaymentsSettings]) -> Application:
         **DisputeEvents(stripe, told).handlers(),
         **SubscriptionEvents(database, stripe).handlers(),
     }
-    webhooks = WebhookService(database, settings.webhook_secrets(), handlers, told.told(), runtime.worker)
+    handled = {event_type: handlers[event_type] for event_type in HANDLED}
+    webhooks = WebhookService(database, settings.webhook_secrets(), handled, told.told(), runtime.worker)
+    reconciler = ReconcileService(database, stripe, settings.reconcile_grace_seconds)
     notifications = notifications_pb2_grpc.NotificationsServiceStub(runtime.channel(settings.notifications_grpc))
     jobs.register(runtime.worker, webhooks, refunds, reconciler, Notices(database, Notifications(notifications)))
     admin = admin_pb2_grpc.AdminServiceStub(runtime.channel(settings.admin_grpc))

@@ -203,7 +203,14 @@ async def sandbox_fixture(
     tmp_path: Path, receiver: Receiver, receiver_url: str, servers: Servers
 ) -> AsyncIterator[Sandbox]:
     """A sandbox whose webhooks go to the receiver."""
-    clock = Clock()
     settings = Settings("127.0.0.1", 0, API_KEY, receiver_url, (WEBHOOK_SECRET,), tmp_path / "stripe.db")
+    async with running(settings, receiver, servers) as sandbox:
+        yield sandbox
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, receiver: Receiver, servers: Servers) -> AsyncIterator[Sandbox]:
+    """A sandbox with a clock that can be moved."""
+    clock = Clock()
     async with servers.serve(create_app(settings, clock)) as url, httpx.AsyncClient(base_url=url, verify=False) as http:
         yield Sandbox(url, sdk(url), http, receiver, clock)

@@ -42,6 +42,7 @@ from services.payments_webhooks.subscription import repository as subscriptions
 from services.payments_webhooks.subscription.domain import Subscription
 from services.payments_webhooks.webhook import repository as events
 from services.payments_webhooks.webhook.domain import parse
+from services.payments_webhooks.webhook.events import HANDLED
 from services.payments_webhooks.webhook.service import PROCESS_EVENT, SOURCE
 
 __all__ = ["RECONCILE", "ReconcileService"]
@@ -120,13 +121,13 @@ class ReconcileService:
         return oldest if watermark is None else max(oldest, watermark - _OVERLAP)
 
     async def _missed(self, since: datetime, until: datetime) -> list[Difference]:
-        """Takes in the events that never arrived."""
+        """Takes in the events that never arrived, of those that Stripe was to send."""
         found: list[Difference] = []
         async for page in self._stripe.events.pages(since, until):
             async with self._database.transaction("take in events") as connection:
                 here = await events.known(connection, SOURCE, [event.id for event in page])
                 # Oldest first: events of one object are handled in the order they were stored.
-                missing = [event for event in reversed(page) if event.id not in here]
+                missing = [event for event in reversed(page) if event.type in HANDLED and event.id not in here]
                 found += await _report(connection, [await _take_in(connection, event) for event in missing])
             crash_point("reconcile.page_stored")
         return found

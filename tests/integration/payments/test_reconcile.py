@@ -35,14 +35,14 @@ async def paid_in_silence(shop: Shop) -> str:
 
 
 async def test_a_lost_webhook_is_found(shop: Shop) -> None:
-    """The order is paid in the end; every missing event is a row; the second run finds nothing."""
+    """The order is paid in the end; every missing event that has an effect is a row; the second run finds nothing."""
     await paid_in_silence(shop)
     run = await reconcile(shop)
     assert await shop.of_orders("SELECT status FROM orders") == "paid"
     assert await shop.value("SELECT state FROM payments") == "succeeded"
     assert [row for row in await drift(shop) if row["kind"] == "missing_event"] == [
         {"kind": "missing_event", "repaired": True}
-    ] * 3
+    ] * 2
     assert run.failed == 0
     assert await reconcile(shop) == Run(0, 0)
     assert await shop.of_orders("SELECT sum(amount)::int FROM order_payments") == TOTAL
@@ -78,7 +78,7 @@ async def test_two_reconcilers_at_once_do_it_once(shop: Shop) -> None:
     runs = await asyncio.gather(*(schedule.call(now) for _ in range(4)), shop.deliver(*events))
     await shop.work()
     stored = await shop.value("SELECT count(*) FROM inbox WHERE event_id LIKE 'evt%'")
-    assert stored == await shop.value("SELECT count(DISTINCT event_id) FROM inbox WHERE event_id LIKE 'evt%'") == 9
+    assert stored == await shop.value("SELECT count(DISTINCT event_id) FROM inbox WHERE event_id LIKE 'evt%'") == 6
     assert sum(run.processed for run in runs if run) == len(await drift(shop))
     assert await shop.of_orders("SELECT count(*) FROM orders WHERE status = 'paid'") == 3
     assert await shop.of_orders("SELECT sum(amount)::int FROM order_payments") == 3 * TOTAL
@@ -142,7 +142,7 @@ async def test_ten_days_without_a_reconciler_are_made_up_for(shop: Shop) -> None
     await reconcile(shop, ahead=-3600.0)
     await paid_in_silence(shop)
     await reconcile(shop, ahead=10 * 24 * 3600.0)
-    assert [row["kind"] for row in await drift(shop)] == ["missing_event"] * 3
+    assert [row["kind"] for row in await drift(shop)] == ["missing_event"] * 2
 
 
 async def test_the_watermark_moves_only_when_all_was_taken_in(shop: Shop) -> None:
