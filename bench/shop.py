@@ -26,7 +26,18 @@ from deploy.local.demo.shopper import Shopper, eventually
 from deploy.local.ports import SERVICES
 from deploy.local.system import System
 
-__all__ = ["ADDITION", "IDLE", "OPENING", "PURCHASE", "Figures", "measure_shop"]
+__all__ = [
+    "ADDITION",
+    "AT_ONCE",
+    "IDLE",
+    "OPENING",
+    "PURCHASE",
+    "PURCHASES",
+    "WARMING",
+    "Figures",
+    "measure_shop",
+    "spent_by",
+]
 
 PURCHASE: Final = "whole purchase"
 ADDITION: Final = "cart addition"
@@ -34,11 +45,11 @@ OPENING: Final = "opened cart"
 IDLE: Final = "second of doing nothing"
 
 _OUTSIDE: Final = {"stripe-sandbox", "mailbox"}
-_AT_ONCE: Final = 8
+AT_ONCE: Final = 8
 # Each connection plans each statement anew five times before it keeps a plan. All are one address, which may place 300
 # orders at once.
-_WARMING: Final = 96
-_PURCHASES: Final = 240
+WARMING: Final = 96
+PURCHASES: Final = 240
 _ADDITIONS: Final = 800
 _PRODUCTS: Final = 10
 _IDLE_SECONDS: Final = 5.0
@@ -71,9 +82,8 @@ class Figures:
         return dict(sorted(each.items(), key=lambda item: -item[1]))
 
     def missed(self) -> list[str]:
-        """What falls short of the goals, in words."""
+        """What falls short of the goals, in words; that of purchases is set by a floor (`bench.floor`)."""
         goals = (
-            ("whole purchases per server CPU second", self.rate(PURCHASE), 65.0, True),
             ("cart additions per server CPU second", self.rate(ADDITION), 480.0, True),
             ("MiB of memory", self.proportional, 700.0, False),
         )
@@ -100,7 +110,7 @@ async def measure_shop(system: System) -> Figures:
             return await done() and len(await observer.messages()) >= mails and await done()
 
         shoppers = []
-        for _ in range(_AT_ONCE):
+        for _ in range(AT_ONCE):
             shoppers.append(Shopper(system.endpoints))
             closing.push_async_callback(shoppers[-1].close)
         variants = await _products(system)
@@ -110,7 +120,7 @@ async def measure_shop(system: System) -> Figures:
 
             async def several(shopper: Shopper, first: int) -> None:
                 mine = [*variants[first:], *variants[:first]]
-                for number in range(times // _AT_ONCE):
+                for number in range(times // AT_ONCE):
                     await act(shopper, mine, number)
 
             mails += times if act is _buy else 0
@@ -118,21 +128,21 @@ async def measure_shop(system: System) -> Figures:
             await eventually(idle, "everything to be done", seconds=120)
 
         spent: dict[str, dict[str, float]] = {}
-        await spread(_WARMING, _buy)
-        await spread(_WARMING, _add)
+        await spread(WARMING, _buy)
+        await spread(WARMING, _add)
         for what, often, act in (
-            (PURCHASE, _PURCHASES, _buy),
+            (PURCHASE, PURCHASES, _buy),
             (OPENING, _ADDITIONS, _open),
             (ADDITION, _ADDITIONS, _add),
         ):
-            before = _spent(system)
+            before = spent_by(system)
             await spread(often, act)
-            spent[what] = _difference(before, _spent(system))
-        before = _spent(system)
+            spent[what] = _difference(before, spent_by(system))
+        before = spent_by(system)
         await asyncio.sleep(_IDLE_SECONDS)
-        spent[IDLE] = _difference(before, _spent(system))
+        spent[IDLE] = _difference(before, spent_by(system))
         proportional, resident = _memory(system)
-    times = {PURCHASE: _PURCHASES, OPENING: _ADDITIONS, ADDITION: _ADDITIONS, IDLE: int(_IDLE_SECONDS)}
+    times = {PURCHASE: PURCHASES, OPENING: _ADDITIONS, ADDITION: _ADDITIONS, IDLE: int(_IDLE_SECONDS)}
     return Figures(spent, times, proportional, resident)
 
 
@@ -167,7 +177,7 @@ async def _products(system: System) -> list[str]:
     """As many as there are customers and more, on shelves that do not run empty."""
     observer = Observer(system.endpoints, system.state.logs)
     rows = await observer.rows("catalog", "UPDATE variants SET on_hand = on_hand + 1000000 RETURNING id::text, sku")
-    return [str(row["id"]) for row in sorted(rows, key=lambda row: row["sku"])][: max(_AT_ONCE, _PRODUCTS)]
+    return [str(row["id"]) for row in sorted(rows, key=lambda row: row["sku"])][: max(AT_ONCE, _PRODUCTS)]
 
 
 def _servers(system: System) -> Iterator[tuple[str, psutil.Process]]:
@@ -180,7 +190,7 @@ def _servers(system: System) -> Iterator[tuple[str, psutil.Process]]:
             yield name, process
 
 
-def _spent(system: System) -> dict[str, float]:
+def spent_by(system: System) -> dict[str, float]:
     """CPU seconds until now by server, those of children that have ended included."""
     spent: dict[str, float] = {}
     for name, process in _servers(system):
