@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -11,15 +12,17 @@ from deploy.local.demo.report import Report
 from deploy.local.demo.shopper import Staff
 from deploy.local.demo.tree import build
 from deploy.local.errors import LocalError
+from deploy.local.state import read_text, write_private
 from deploy.local.system import System
 
 
 async def show(wanted: str) -> int:
     """Looks the id up, as a trace id when it looks like one, and draws what it finds."""
-    staff = Staff(System().endpoints)
-    staff.http.event_hooks["response"].append(_refuse)
+    system = System()
+    staff = Staff(system.endpoints)
     try:
-        await staff.sign_in()
+        await _sign_in(staff, system.state.session)
+        staff.http.event_hooks["response"].append(_refuse)
         traces = await staff.trace(wanted) if re.fullmatch(r"[0-9a-f]{32}", wanted) else []
         if not traces and re.fullmatch(r"[A-Za-z0-9._-]{1,128}", wanted):  # no other text is ever a correlation id
             traces = await staff.traces(wanted)
@@ -31,6 +34,13 @@ async def show(wanted: str) -> int:
         return 1
     Report(Console()).tree(build(found))
     return 0
+
+
+async def _sign_in(staff: Staff, kept: Path) -> None:
+    """Goes on with the session of last time while it is good: nobody may log in more than a few times in a while."""
+    token = read_text(kept)
+    if not (token and await staff.go_on(token)):
+        write_private(kept, await staff.sign_in())
 
 
 async def _refuse(answer: httpx.Response) -> None:

@@ -47,6 +47,11 @@ class StateDir:
         return self.root / "secrets.json"
 
     @property
+    def session(self) -> Path:
+        """The token of a member of staff, for tools to go on with."""
+        return self.root / "session.token"
+
+    @property
     def supervisor(self) -> Path:
         """Who runs this system: pid, start time, port base, phase."""
         return self.root / "supervisor.json"
@@ -76,7 +81,7 @@ class StateDir:
         for folder in (self.logs, self.tls, self.data):
             if folder.exists():
                 shutil.rmtree(folder)
-        for path in (self.endpoints, self.secrets, self.supervisor, self.processes):
+        for path in (self.endpoints, self.secrets, self.session, self.supervisor, self.processes):
             path.unlink(missing_ok=True)
 
     @contextmanager
@@ -108,6 +113,14 @@ def write_private(path: Path, text: str | bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """As :func:`write_private`, as indented JSON."""
     write_private(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """A file, empty when there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

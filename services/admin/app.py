@@ -45,6 +45,7 @@ from services.admin.servicer import AdminServicer
 from services.admin.settings import AdminSettings
 from services.admin.traces import jobs as trace_jobs
 from services.admin.traces import routes as trace_routes
+from services.admin.traces.flows import Flows
 from services.admin.traces.receiver import receiver
 from services.admin.traces.service import TraceService
 
@@ -102,7 +103,7 @@ def build(runtime: Runtime[AdminSettings]) -> Application:
             *export_routes.endpoints(ExportService(desk, _EXPORTED_ROWS)),
             *relay_routes.endpoints(TABLE, relay),
             *dashboard_routes.endpoints(DashboardService(sources), settings.shop_currency),
-            *trace_routes.endpoints(traces),
+            *trace_routes.endpoints(traces, Flows(desk)),
             *docs_routes.endpoints(),
             *audit_routes.endpoints(audit_log),
             *incident_routes.endpoints(incidents),

@@ -49,7 +49,7 @@ class PriceChanged(Conflict):
 class CartChanged(Conflict):
     """The cart is not the one whose order waits for payment; `changes` says how it differs."""
 
-    code, title = "cart_changed", "An order for another version of this cart is waiting for payment"
+    code, title = "cart_changed", "The cart is not what it was"
 
 
 class CartEmpty(Conflict):

@@ -1,8 +1,22 @@
 """Arithmetic on minor units. Rates are parts of a whole, and every rounding is half up: see docs/money.md."""
 
 from collections.abc import Sequence
+from typing import Final
 
-__all__ = ["allocate", "share"]
+__all__ = ["allocate", "share", "written"]
+
+# ISO 4217, list one: every other currency has two digits of minor units.
+_NO_DIGITS: Final = frozenset(
+    {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
+)
+_THREE_DIGITS: Final = frozenset({"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"})
+
+
+def written(amount: int, currency: str) -> str:
+    """`12.99 USD`, `1299 JPY`: for the timeline and for refusals, which are one line of English; mails have locales."""
+    digits = 0 if currency in _NO_DIGITS else 3 if currency in _THREE_DIGITS else 2
+    whole, rest = divmod(amount, 10**digits)
+    return f"{whole}.{rest:0{digits}} {currency}" if digits else f"{amount} {currency}"
 
 
 def share(amount: int, part: int, whole: int) -> int:

@@ -14,13 +14,24 @@ from services.payments_webhooks.reconcile.repository import DriftRow
 from services.payments_webhooks.webhook.domain import without_secrets
 from services.payments_webhooks.webhook.repository import StoredEvent
 
-__all__ = ["cursor", "dispute", "drift", "next_cursor", "number_of", "page_size", "webhook", "whole_webhook"]
+__all__ = [
+    "cursor",
+    "dispute",
+    "drift",
+    "inbox_state",
+    "next_cursor",
+    "number_of",
+    "page_size",
+    "webhook",
+    "whole_webhook",
+]
 
 T = TypeVar("T")
 
 _DEFAULT: Final = 20
 _MOST: Final = 100
 _DIGITS: Final = 18
+_STATES: Final = ("received", "processed", "ignored", "parked")
 
 
 def page_size(request: Any) -> int:
@@ -47,6 +58,13 @@ def cursor(text: str) -> int:
         raise ValidationFailed(
             [FieldError("/cursor", "is not a cursor of this list; start again without one")]
         ) from None
+
+
+def inbox_state(text: str) -> str:
+    """A state of events. Raises `ValidationFailed`: asked for by another word, dead letters would seem to be none."""
+    if text not in _STATES:
+        raise ValidationFailed([FieldError("/state", f"must be one of {', '.join(_STATES)}")])
+    return text
 
 
 def next_cursor(rows: Sequence[T], limit: int, name: Callable[[T], object]) -> str | None:

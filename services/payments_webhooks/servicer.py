@@ -88,7 +88,7 @@ class PaymentsServicer(payments_pb2_grpc.PaymentsServiceServicer):
     async def ListWebhooks(self, request: pb.ListWebhooksRequest, context: Context) -> pb.ListWebhooksResponse:
         """See the proto."""
         limit, before = messages.page_size(request), _before(request)
-        state = request.state if request.HasField("state") else None
+        state = messages.inbox_state(request.state) if request.HasField("state") else None
         event_type = request.type if request.HasField("type") else None
         rows = await self._webhooks.page(limit, before, state, event_type)
         return pb.ListWebhooksResponse(

@@ -1,12 +1,12 @@
 """What the demonstration prints: each promise, what was observed, the trace, and where to look next."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
 
 from deploy.local.demo.tree import Node
 from deploy.local.endpoints import Endpoints
@@ -24,7 +24,7 @@ class Report:
 
     def step(self, text: str) -> None:
         """Says what happens now."""
-        self.console.print(f"[dim]·[/dim] {text}")
+        self.console.print(f"[dim]·[/dim] {text}", soft_wrap=True)
 
     def promise(self, promise: str, expected: Any, observed: Any) -> None:
         """Compares what was promised with what was seen."""
@@ -35,9 +35,8 @@ class Report:
     def tree(self, roots: list[Node]) -> None:
         """Draws the traces of the purchase."""
         for root in roots:
-            branch = Tree(_label(root))
-            _grow(branch, root)
-            self.console.print(branch)
+            for line in _lines(root):  # a terminal wraps what it has no room for; names that we break are not found
+                self.console.print(line, soft_wrap=True)
 
     def finish(self, endpoints: Endpoints) -> int:
         """Prints the verdicts; 0 when every promise was kept."""
@@ -54,17 +53,21 @@ class Report:
         self.console.print(
             f"\nLook next:  mail {endpoints.mailbox}/   Stripe sandbox {endpoints.stripe_sandbox}/   "
             f"shop {endpoints.gateway}/api/products\n"
-            f"            make trace ID={self.correlation_id}   make logs CORRELATION={self.correlation_id}   make down"
+            f"            make trace ID={self.correlation_id}   make logs CORRELATION={self.correlation_id}   "
+            "make down",
+            soft_wrap=True,
         )
         return 1 if broken or not self.kept else 0
 
 
-def _label(node: Node) -> str:
-    return f"[bold]{escape(node.service)}[/bold] {escape(node.name)} [dim]{node.duration_ms:.1f} ms[/dim]"
-
-
-def _grow(branch: Tree, node: Node) -> None:
-    for event in node.events:
-        branch.add(f"[yellow]{escape(event)}[/yellow]")
-    for child in node.children:
-        _grow(branch.add(("[dim]⤷ linked[/dim] " if child.linked else "") + _label(child)), child)
+def _lines(node: Node, here: str = "", below: str = "") -> Iterator[str]:
+    """A span, then what happened during it and what hangs below it; `here` and `below` are what stands before them."""
+    linked = "[dim]⤷ linked[/dim] " if node.linked else ""
+    yield f"{here}{linked}[bold]{escape(node.service)}[/bold] {escape(node.name)} [dim]{node.duration_ms:.1f} ms[/dim]"
+    parts: list[str | Node] = [*node.events, *node.children]
+    for place, part in enumerate(parts, start=1):
+        branch, bar = ("└── ", "    ") if place == len(parts) else ("├── ", "│   ")
+        if isinstance(part, Node):
+            yield from _lines(part, below + branch, below + bar)
+        else:
+            yield f"{below}{branch}[yellow]{escape(part)}[/yellow]"

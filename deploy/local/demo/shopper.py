@@ -148,12 +148,27 @@ class Staff:
         """Closes the connections."""
         await self.http.aclose()
 
-    async def sign_in(self) -> None:
-        """Logs in; later requests carry the token."""
+    async def sign_in(self) -> str:
+        """Logs in; later requests carry the token, which is returned."""
         answer = await self.http.post("/api/auth/login", json=self._credentials)
         answer.raise_for_status()
-        self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        token = str(answer.json()["access_token"])
+        self._carry(token)
         self.http.cookies.clear()
+        return token
+
+    async def go_on(self, token: str) -> bool:
+        """Whether a token of before is still good; then later requests carry it."""
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await self.http.get("/api/auth/session", headers=headers)
+        answer.raise_for_status()
+        if answer.json()["user"] is None:
+            return False
+        self._carry(token)
+        return True
+
+    def _carry(self, token: str) -> None:
+        self.http.headers["Authorization"] = f"Bearer {token}"
 
     async def draft_campaign(self, name: str) -> str:
         """A new campaign to everybody."""

@@ -11,7 +11,7 @@ from services.admin.traces.domain import Batch, Cursor, StoredSpan, TraceSummary
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["MAX_SPANS", "add", "newest", "of_correlation", "prune", "spans_of"]
+__all__ = ["MAX_SPANS", "add", "newest", "of_flows", "prune", "spans_of"]
 
 MAX_SPANS: Final = 5000
 _BATCH: Final = 5000
@@ -37,8 +37,8 @@ WITH listed AS (
      WHERE id = (SELECT id FROM span_batches WHERE trace_id = batch.trace_id ORDER BY started_at, id LIMIT 1)
        AND {_PAGE}),
 """
-_LISTED_OF_CORRELATION = f"""
-WITH flow AS MATERIALIZED (SELECT DISTINCT trace_id FROM span_batches WHERE correlation_id = $4),
+_LISTED_OF_FLOWS = f"""
+WITH flow AS MATERIALIZED (SELECT DISTINCT trace_id FROM span_batches WHERE correlation_id = ANY($4::text[])),
 listed AS (
     SELECT trace_id, started_at
       FROM flow CROSS JOIN LATERAL (
@@ -68,7 +68,7 @@ SELECT replace(listed.trace_id::text, '-', '') AS trace_id, listed.started_at, r
  ORDER BY listed.started_at DESC, listed.trace_id DESC
 """
 _NEWEST = _LISTED + _SUMMARY
-_OF_CORRELATION = _LISTED_OF_CORRELATION + _SUMMARY
+_OF_FLOWS = _LISTED_OF_FLOWS + _SUMMARY
 _SPANS = """
 SELECT span_id, parent_id, service, name, kind, started_at, duration_ns, status, attributes, links, events
   FROM spans WHERE trace_id = $1 ORDER BY started_at, span_id LIMIT $2
@@ -101,11 +101,11 @@ async def newest(connection: Connection, after: Cursor | None, limit: int) -> li
     return _summaries(await connection.fetch(_NEWEST, *_position(after), limit))
 
 
-async def of_correlation(
-    connection: Connection, correlation_id: str, after: Cursor | None, limit: int
+async def of_flows(
+    connection: Connection, flows: Sequence[str], after: Cursor | None, limit: int
 ) -> list[TraceSummary]:
-    """Traces with a span of this flow, the newest first."""
-    return _summaries(await connection.fetch(_OF_CORRELATION, *_position(after), limit, correlation_id))
+    """Traces with a span of one of these flows, the newest first."""
+    return _summaries(await connection.fetch(_OF_FLOWS, *_position(after), limit, flows))
 
 
 async def spans_of(connection: Connection, trace_id: str) -> list[StoredSpan]:

@@ -1,6 +1,7 @@
 """Traces over HTTP."""
 
 from reliability.asgi import Access, Answer, Call, Endpoint
+from services.admin.traces.flows import Flows
 from services.admin.traces.schemas import SpanItem, TraceItem, TraceList, TraceQuery, TraceResponse
 from services.admin.traces.service import TraceService
 
@@ -9,12 +10,19 @@ __all__ = ["endpoints"]
 _PERMISSION = "operations"
 
 
-def endpoints(traces: TraceService) -> list[Endpoint]:
+def endpoints(traces: TraceService, flows: Flows) -> list[Endpoint]:
     """The routes of this capability."""
+
+    async def asked_for(query: TraceQuery) -> list[str] | None:
+        if query.order_id is not None:
+            return await flows.of_order(str(query.order_id))
+        if query.customer_id is not None:
+            return await flows.of_customer(str(query.customer_id))
+        return [query.correlation_id] if query.correlation_id is not None else None
 
     async def page(call: Call) -> Answer:
         query: TraceQuery = call.query
-        found, following = await traces.page(query.correlation_id, query.position, query.limit)
+        found, following = await traces.page(await asked_for(query), query.position, query.limit)
         items = [TraceItem.of(trace) for trace in found]
         return Answer(TraceList(items=items, next_cursor=following.encode() if following else None))
 

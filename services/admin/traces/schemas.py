@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
+from uuid import UUID
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.admin.traces.domain import Cursor, StoredSpan, TraceSummary
 
@@ -12,9 +13,13 @@ __all__ = ["SpanEvent", "SpanItem", "TraceItem", "TraceList", "TraceQuery", "Tra
 
 
 class TraceQuery(BaseModel):
-    """Traces of one flow, or the newest of all."""
+    """Traces of one flow, of an order, of a customer's newest hundred orders, or the newest of all."""
+
+    model_config = ConfigDict(extra="forbid")
 
     correlation_id: str | None = Field(default=None, min_length=1, max_length=128)
+    order_id: UUID | None = None
+    customer_id: UUID | None = None
     limit: int = Field(default=20, ge=1, le=100)
     cursor: str | None = Field(default=None, max_length=200)
 
@@ -24,6 +29,13 @@ class TraceQuery(BaseModel):
         if value is not None:
             Cursor.decode(value)
         return value
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(each is not None for each in (self.correlation_id, self.order_id, self.customer_id)) > 1:
+            message = "give one of correlation_id, order_id and customer_id"
+            raise ValueError(message)
+        return self
 
     @property
     def position(self) -> Cursor | None:

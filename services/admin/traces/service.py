@@ -24,13 +24,13 @@ class TraceService:
                 await repository.add(connection, batches)
 
     async def page(
-        self, correlation_id: str | None, cursor: Cursor | None, limit: int
+        self, flows: Sequence[str] | None, cursor: Cursor | None, limit: int
     ) -> tuple[list[TraceSummary], Cursor | None]:
-        """Up to `limit` traces, the newest first, and where the next page begins."""
+        """Up to `limit` traces of these flows, or of all, the newest first, and where the next page begins."""
         async with self._database.connection() as connection:
             found = (
-                await repository.of_correlation(connection, correlation_id, cursor, limit + 1)
-                if correlation_id
+                await repository.of_flows(connection, flows, cursor, limit + 1)
+                if flows is not None
                 else await repository.newest(connection, cursor, limit + 1)
             )
         page = found[:limit]

@@ -59,6 +59,7 @@ def summary(row: OrderRow) -> pb.OrderSummary:
         created_at=stamp(row.created_at),
         paid_at=stamp(row.paid_at),
         fulfilled_at=stamp(row.fulfilled_at),
+        correlation_id=row.correlation_id,
     )
 
 

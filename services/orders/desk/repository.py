@@ -15,7 +15,7 @@ coalesce((SELECT sum(r.amount) FROM order_refunds r JOIN order_payments p USING 
 """
 _LISTED: Final = f"""
 SELECT o.id::text, o.number, o.status, o.stock, o.email, o.customer_id::text, o.total, o.currency, o.created_at,
-       o.paid_at, o.fulfilled_at, {_REFUNDED} AS refunded
+       o.paid_at, o.fulfilled_at, {_REFUNDED} AS refunded, o.correlation_id
   FROM orders o
  WHERE ($1::text IS NULL OR o.status = $1) AND ($2::text IS NULL OR lower(o.email) = lower($2))
    AND ($3::text IS NULL OR o.number = $3) AND ($4::uuid IS NULL OR o.customer_id = $4)
@@ -58,6 +58,7 @@ class OrderRow:
     paid_at: datetime | None
     fulfilled_at: datetime | None
     refunded: int
+    correlation_id: str
 
 
 async def listed(connection: Connection, narrowed: Sequence[Any], after: str | None, limit: int) -> list[OrderRow]:

@@ -13,6 +13,7 @@ from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
 from services.orders.catalog import Catalog
 from services.orders.errors import AmountMismatch
+from services.orders.money import written
 from services.orders.notifications import Notifications
 from services.orders.order import repository
 from services.orders.order.domain import Actor, Order, PaymentOutcome, StockState, outcome_of_payment
@@ -49,8 +50,8 @@ class OrderService:
             outcome = outcome_of_payment(order.status)
             if outcome is PaymentOutcome.APPLIED:  # it waits for money, and not for this
                 raise AmountMismatch(
-                    f"Order {order.number} costs {order.total} {order.currency}, "
-                    f"{payment.amount} {payment.currency} arrived."
+                    f"Order {order.number} costs {written(order.total, order.currency)}, "
+                    f"{written(payment.amount, payment.currency)} arrived."
                 )
             await repository.record_payment(connection, payment, outcome)
             reason = "a payment came that the order cannot use"

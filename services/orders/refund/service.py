@@ -12,6 +12,7 @@ from reliability.postgres import Connection, Database
 from reliability.telemetry import adopt_correlation
 from services.orders.audience.jobs import tell_refunded
 from services.orders.errors import OrderNotPaid, RefundExceedsCharge
+from services.orders.money import written
 from services.orders.notifications import Notifications
 from services.orders.order import repository as orders
 from services.orders.order.domain import Actor, Order, staff
@@ -83,7 +84,7 @@ class RefundService:
     async def _failed(self, connection: Connection, request: RefundRequest, why: str) -> None:
         order = await _locked(connection, request.order_id)
         await repository.settle_request(connection, request.id, RequestState.FAILED, None, why)
-        says = f"{request.amount} {request.currency} could not be sent back: {why}"
+        says = f"{written(request.amount, request.currency)} could not be sent back: {why}"
         await orders.note(connection, order.id, order.status, says, Actor.PAYMENTS)
         _log.error("refund_refused", order_id=order.id, refund_id=request.id, reason=why)
 
@@ -157,10 +158,19 @@ async def _request(
         raise OrderNotPaid(f"Order {order.number} is {order.status}: there is nothing to send back.")
     intent, most, currency = left
     wanted, of = amount or (most, currency)
-    if not 0 < wanted <= most or of != currency:
-        raise RefundExceedsCharge(f"{most} {currency} of order {order.number} can go back, not {wanted} {of}.")
+    if of != currency:
+        errors = [{"pointer": "/amount/currency", "message": f"the order was paid in {currency}"}]
+        raise RefundExceedsCharge(f"Order {order.number} was paid in {currency}, not in {of}.", errors=errors)
+    if not 0 < wanted <= most:
+        can = (
+            f"{written(most, currency)} of order {order.number} can go back"
+            if most
+            else f"All of order {order.number} went back"
+        )
+        errors = [{"pointer": "/amount/amount", "message": f"at most {most} can go back"}] if amount else []
+        raise RefundExceedsCharge(f"{can}; no more.", errors=errors)
     request_id = await repository.insert_request(connection, order.id, intent, wanted, currency, reason, actor)
-    await orders.note(connection, order.id, order.status, f"refund of {wanted} {currency}: {reason}", actor)
+    await orders.note(connection, order.id, order.status, f"refund of {written(wanted, currency)}: {reason}", actor)
     payload = {"request_id": request_id}
     await jobs.enqueue(connection, "send_refund", payload, unique_key=request_id, max_attempts=50)
     request = await repository.find_request(connection, request_id)
@@ -191,4 +201,4 @@ async def _locked(connection: Connection, order_id: str) -> Order:
 
 
 def _says(refund: NewRefund, what: str) -> str:
-    return f"{refund.amount} {refund.currency} {what}, refund {refund.refund_id}"
+    return f"{written(refund.amount, refund.currency)} {what}, refund {refund.refund_id}"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from reliability.postgres import Connection
 
-__all__ = ["Dispute", "page", "upsert"]
+__all__ = ["Dispute", "exists", "page", "upsert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,11 @@ async def upsert(connection: Connection, dispute: Dispute) -> str | None:
         dispute.opened_at,
     )
     return str(before) if before is not None else None
+
+
+async def exists(connection: Connection, dispute_id: str) -> bool:
+    """Whether we know of a dispute."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM disputes WHERE id = $1)", dispute_id))
 
 
 async def page(connection: Connection, limit: int, before: str | None) -> list[Dispute]:

@@ -1,5 +1,6 @@
 """Disputes, for people. What they are comes by events."""
 
+from reliability.errors import FieldError, ValidationFailed
 from reliability.postgres import Database
 from services.payments_webhooks.dispute import repository
 from services.payments_webhooks.dispute.repository import Dispute
@@ -14,6 +15,8 @@ class DisputeService:
         self._database = database
 
     async def page(self, limit: int, before: str | None) -> list[Dispute]:
-        """Disputes, newest first."""
+        """Disputes, newest first. Raises `ValidationFailed` for a cursor that is none of them."""
         async with self._database.connection() as connection:
+            if before is not None and not await repository.exists(connection, before):
+                raise ValidationFailed([FieldError("/cursor", "is not a cursor of this list; start again without one")])
             return await repository.page(connection, limit, before)

@@ -2,7 +2,7 @@
 
 from reliability.context import Principal
 from reliability.crash_points import crash_point
-from reliability.errors import NotFound
+from reliability.errors import NotFound, Problem
 from reliability.ids import is_id
 from reliability.postgres import Database
 from services.payments_webhooks.claims import claimed
@@ -56,13 +56,18 @@ class PayService:
         """A payment of an order of theirs, by our id or by Stripe's. Raises `NotFound`."""
         async with self._database.connection() as connection:
             payment = await (repository.find if is_id(name) else repository.by_intent)(connection, name)
-        if payment is None:
+        if payment is None or not await self._owns(who, payment):
             raise NotFound(f"There is no payment {name!r}.")
-        await self._own(payment, who)
         return IntentView.of(payment)
 
-    async def _own(self, payment: Payment, who: Principal) -> None:
-        await self._orders.owned(payment.order_id, who.id)
+    async def _owns(self, who: Principal, payment: Payment) -> bool:
+        try:
+            await self._orders.owned(payment.order_id, who.id)
+        except Problem as problem:  # it names the order, which is nobody else's business
+            if problem.code != NotFound.code:
+                raise
+            return False
+        return True
 
 
 def _new(order: PayableOrder, kind: Kind, return_path: str = "/") -> NewPayment:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ import uvicorn
 
 from deploy.local.endpoints import Endpoints
 from deploy.local.errors import Unavailable
+from deploy.local.state import StateDir, read_text, write_private
 from reliability.health import Readiness
 from tests.integration.admin.conftest import OWNER, PASSWORD
 from tests.integration.admin.support import Admin, pair, span, trace_id_of
@@ -37,7 +40,7 @@ def endpoints(gateway: str) -> Endpoints:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def system(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Admin]:
+async def system(admin: Admin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Admin]:
     """Accounts and admin behind one address, as the gateway puts them."""
     accounts = admin.others["accounts"].application.asgi(Readiness({}), request_seconds=8.0)
     edge = admin.application.asgi(Readiness({}), request_seconds=8.0)
@@ -49,7 +52,7 @@ async def system(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     server = _Server(uvicorn.Config(gateway, lifespan="off", log_config=None))
     serving = asyncio.create_task(server.serve([listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    monkeypatch.setattr(tool, "System", lambda: SimpleNamespace(endpoints=endpoints(url)))
+    monkeypatch.setattr(tool, "System", lambda: SimpleNamespace(endpoints=endpoints(url), state=StateDir(tmp_path)))
     yield admin
     server.should_exit = True
     await serving
@@ -66,6 +69,10 @@ async def purchase(admin: Admin) -> None:
         span("job", "smtp", parent="job send", at=3, attributes=FLOW),
         service="notifications",
     )
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -129,6 +136,20 @@ async def test_an_unknown_id_is_said_to_be_unknown(
     assert line.startswith(f"nothing is known of {wanted!r}")
 
 
+async def test_whoever_looks_often_is_not_stopped_by_the_limit_on_logins(
+    system: Admin, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The session of last time goes on; a token that is no longer good is replaced, and nobody else can read it."""
+    await purchase(system)
+    for _ in range(7):
+        assert await tool.show("flow-1") == 0
+    kept = StateDir(tmp_path).session
+    assert mode(kept) == 0o600
+    write_private(kept, "not a token")
+    assert await tool.show("flow-1") == 0
+    assert read_text(kept) != "not a token"
+
+
 async def test_while_traces_cannot_be_read_nothing_is_claimed(system: Admin) -> None:
     """A database that is away is not an unknown id."""
     await purchase(system)
@@ -173,7 +194,7 @@ async def _unreached(*_: object) -> int:
 
 
 def test_a_refusal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sixth call within a quarter of an hour meets the limit on logins; a gateway that is gone meets nobody."""
+    """Whoever has logged in too often meets the limit on logins; a gateway that is gone meets nobody."""
     monkeypatch.setattr(tool, "show", _later)
     assert run(monkeypatch, "flow-1") == "/api/auth/login answered 429; try again in 840 s"
     monkeypatch.setattr(tool, "show", _unreached)

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from reliability.ids import new_id
 from services.admin.traces.service import TraceService
 from tests.integration.admin.conftest import MakeAdmin
-from tests.integration.admin.support import TRACES, Admin, span, span_id_of, trace_id_of
+from tests.integration.admin.support import TRACES, Admin, Neighbour, span, span_id_of, trace_id_of
 
 FLOW = {"correlation.id": "flow-1"}
 
@@ -249,3 +250,57 @@ async def test_more_than_a_batch_is_forgotten_in_one_run(admin: Admin) -> None:
     await admin.execute("UPDATE span_batches SET received_at = now() - interval '1 year'")
     assert await TraceService(admin.runtime.database, retention_days=7).prune() == 1500
     assert await admin.value("SELECT count(*) FROM span_batches") == 0
+
+
+async def placed(orders: Neighbour, flow: str, customer_id: str) -> str:
+    """An order of a customer in a flow; its id."""
+    return str(
+        await orders.value(
+            """
+            WITH cart AS (INSERT INTO carts DEFAULT VALUES RETURNING id),
+            placed AS (
+                INSERT INTO orders (cart_id, customer_id, email, shipping_address, shipping_method, currency, subtotal,
+                                    discount, shipping, tax, total, hold_expires_at, correlation_id)
+                SELECT id, $1, 'a@example.com', '{"name": "A"}', 'standard', 'USD', 1000, 0, 500, 0, 1500, now(), $2
+                  FROM cart RETURNING id),
+            line AS (
+                INSERT INTO order_lines (order_id, variant_id, sku, title, quantity, unit_price, line_total)
+                SELECT id, uuidv7(), 'SKU', 'Thing', 1, 1000, 1000 FROM placed)
+            SELECT id FROM placed
+            """,
+            customer_id,
+            flow,
+        )
+    )
+
+
+async def test_traces_are_found_by_order_and_by_customer(admin: Admin) -> None:
+    """Orders says of which flows they are; what is nobody's is an empty page, and nothing else is."""
+    await admin.export(span("one", "first", attributes=FLOW))
+    await admin.export(span("two", "second", at=1, attributes={"correlation.id": "flow-2"}))
+    await admin.export(span("three", "third", at=2, attributes={"correlation.id": "flow-3"}))
+    ada, eve = new_id(), new_id()
+    order = await placed(admin.others["orders"], "flow-1", ada)
+    await placed(admin.others["orders"], "flow-2", ada)
+    assert names(await walk(admin, order_id=order)) == ["first"]
+    assert names(await walk(admin, customer_id=ada, limit=1)) == ["second", "first"]
+    assert await walk(admin, customer_id=eve) == []
+    assert await walk(admin, order_id=new_id()) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"order_id": "x"}, {"customer_id": ""}, {"order": "x"}, {"order_id": new_id(), "correlation_id": "flow-1"}],
+)
+async def test_a_filter_that_is_none_is_refused(admin: Admin, query: dict[str, str]) -> None:
+    """Every trace there is would be no answer to it."""
+    answer = await admin.get(TRACES, query)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+async def test_while_orders_is_away_only_its_filters_are(admin: Admin) -> None:
+    """Flows are found by name all the same."""
+    await admin.export(span("one", "first", attributes=FLOW))
+    admin.others["orders"].proxy.refuse()
+    assert (await admin.get(TRACES, {"order_id": new_id()})).status_code in {503, 504}
+    assert names(await walk(admin, correlation_id="flow-1")) == ["first"]

@@ -48,6 +48,10 @@ async def test_part_of_the_money_goes_back_once_per_key(shop_orders: Orders) -> 
     assert (refund["state"], refund["actor"]) == ("refunded", f"staff:{shop_orders.staff_id}")
     at_stripe = await shop_orders.sandbox.api.v1.refunds.list_async()
     assert [each.amount for each in at_stripe.data] == [2000]
+    assert [event["reason"] for event in seen["timeline"]][-2:] == [
+        "refund of 20.00 USD: The bag was torn.",
+        f"20.00 USD went back, refund {at_stripe.data[0].id}",
+    ]
     told = [mail for mail in (await shop_orders.mails()).values() if mail.template == "refund_issued"]
     assert [mail.data["reason"] for mail in told] == ["The bag was torn."]
     assert await audited(shop_orders) == [("order.refunded", shop_orders.staff_id)]
@@ -82,24 +86,25 @@ async def test_money_given_back_at_stripe_meanwhile_is_not_given_twice(shop_orde
 
 
 @pytest.mark.parametrize(
-    ("amount", "code"),
+    ("amount", "code", "pointer"),
     [
-        ({"amount": -1, "currency": "USD"}, "validation_failed"),
-        ({"amount": 0, "currency": "USD"}, "validation_failed"),
-        ({"amount": 2**63 - 1, "currency": "USD"}, "validation_failed"),
-        ({"amount": 2**63, "currency": "USD"}, "validation_failed"),
-        ({"amount": 1.5, "currency": "USD"}, "validation_failed"),
-        ({"amount": 100, "currency": "usd"}, "validation_failed"),
-        ({"amount": 100, "currency": "XXX"}, "refund_exceeds_charge"),
-        ({"amount": 10**9, "currency": "USD"}, "refund_exceeds_charge"),
+        ({"amount": -1, "currency": "USD"}, "validation_failed", "/amount/amount"),
+        ({"amount": 0, "currency": "USD"}, "validation_failed", "/amount/amount"),
+        ({"amount": 2**63 - 1, "currency": "USD"}, "validation_failed", "/amount/amount"),
+        ({"amount": 2**63, "currency": "USD"}, "validation_failed", "/amount/amount"),
+        ({"amount": 1.5, "currency": "USD"}, "validation_failed", "/amount/amount"),
+        ({"amount": 100, "currency": "usd"}, "validation_failed", "/amount/currency"),
+        ({"amount": 100, "currency": "XXX"}, "refund_exceeds_charge", "/amount/currency"),
+        ({"amount": 10**9, "currency": "USD"}, "refund_exceeds_charge", "/amount/amount"),
     ],
 )
-async def test_a_bad_amount_sends_nothing_back(shop_orders: Orders, amount: Any, code: str) -> None:
-    """Negative, none, too much, too large for a database, in another currency: 422, and nothing is written."""
+async def test_a_bad_amount_sends_nothing_back(shop_orders: Orders, amount: Any, code: str, pointer: str) -> None:
+    """Negative, none, too much, too large for a database, in another currency: 422 that says where, nothing written."""
     checkout = await paid(shop_orders)
     body = {"amount": amount, "reason": "Sorry."}
     answer = await shop_orders.staff().post(f"{ORDERS}/{checkout['id']}/refund", json=body, headers=key())
     assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
     assert await shop_orders.value("SELECT count(*) FROM refund_requests") == 0
     assert await audited(shop_orders) == []
 

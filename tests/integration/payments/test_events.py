@@ -421,12 +421,39 @@ async def test_a_dispute_ends_as_it_was_decided(shop: Shop, order_of_arrival: tu
     for kind in order_of_arrival:
         await shop.deliver(await shop.event(kind, dispute))
         await shop.work()
-    (shown,) = (
-        await rpc.invoke(admin(shop).ListDisputes, pb.ListDisputesRequest(), step="payments.ListDisputes")
-    ).items
+    (shown,) = (await disputes(shop)).items
     assert (shown.id, shown.status, shown.reason) == (dispute, "won", "product_not_received")
     assert (shown.amount.amount, shown.payment_intent_id) == (TOTAL, intent)
     assert (await states(shop))["inbox"] == []
+
+
+async def test_a_list_says_what_it_was_not_asked_well(shop: Shop) -> None:
+    """A page of nothing would be read as: there is no dead letter, there is no other dispute."""
+    refused = [
+        (listed(shop, state="dead"), "/state"),
+        (disputes(shop, cursor="du_none"), "/cursor"),
+    ]
+    for asked, pointer in refused:
+        with pytest.raises(Problem) as problem:
+            await asked
+        assert problem.value.code == "validation_failed"
+        assert [error["pointer"] for error in problem.value.extensions["errors"]] == [pointer]
+
+
+async def test_disputes_come_in_pages(shop: Shop) -> None:
+    """Each once, newest first, and the page after the last is empty."""
+    for _ in range(2):
+        intent = await shop.paid(await shop.order())
+        dispute = (await shop.sandbox.act(f"payment_intents/{intent}/dispute", {"reason": "fraudulent"}))["id"]
+        await shop.deliver(await shop.event("charge.dispute.created", dispute))
+        await shop.work()
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while (page := await disputes(shop, limit=1, **cursor)).items:
+        seen += [shown.id for shown in page.items]
+        cursor = {"cursor": page.next_cursor}
+    assert sorted(seen) == [row["id"] for row in await shop.rows("SELECT id FROM disputes ORDER BY id")]
+    assert len(seen) == 2
 
 
 async def test_old_events_are_purged_and_waiting_ones_are_not(shop: Shop) -> None:
@@ -442,6 +469,10 @@ async def test_old_events_are_purged_and_waiting_ones_are_not(shop: Shop) -> Non
 
 def admin(shop: Shop) -> "payments_pb2_grpc.PaymentsServiceAsyncStub":
     return payments_pb2_grpc.PaymentsServiceStub(shop.connect("admin"))
+
+
+async def disputes(shop: Shop, **page: Any) -> pb.ListDisputesResponse:
+    return await rpc.invoke(admin(shop).ListDisputes, pb.ListDisputesRequest(**page), step="payments.ListDisputes")
 
 
 async def listed(shop: Shop, **filters: Any) -> pb.ListWebhooksResponse:

@@ -250,6 +250,10 @@ async def test_what_is_somebody_elses_is_not_there(shop: Shop) -> None:
         await shop.ask(ada, "POST", INTENTS, {"order_id": "no id"}),
     ]
     assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(404, "not_found")] * len(refused)
+    assert [answer.json()["detail"] for answer in refused[3:5]] == [
+        f"There is no payment {payment!r}.",
+        f"There is no payment {intent!r}.",
+    ]
     assert await shop.value("SELECT count(*) FROM payments") == 1
     assert (await shop.ask(ada, "GET", METHODS)).json()["items"][0]["id"] == card
 

@@ -70,6 +70,15 @@ def test_children_are_below_their_parents_in_the_order_they_started() -> None:
     assert shape(roots) == [("root", [("first", [("below", [])]), ("third", [])])]
 
 
+def test_a_deep_trace_is_drawn_a_line_a_span() -> None:
+    """Also where there is little room: a name that is broken is not found by whoever searches for it."""
+    deep = [f"a step of some length, number {number:02}" for number in range(30)]
+    spans = [span(name, deep[number - 1] if number else None) for number, name in enumerate(deep)]
+    lines = drawn(build([trace("t", *spans)]))
+    assert len(lines) == len(deep)
+    assert all(name in line for name, line in zip(deep, lines, strict=True))
+
+
 def test_nothing_is_no_tree() -> None:
     """No trace, and a trace without spans."""
     assert build([]) == []

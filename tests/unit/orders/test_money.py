@@ -11,7 +11,7 @@ from services.orders.cart.domain import Cart, CartItem, CatalogEntry
 from services.orders.checkout.domain import Details, Price, price
 from services.orders.coupon.domain import Coupon, CouponKind, Refusal, discounts, refusal
 from services.orders.errors import NotShippable
-from services.orders.money import allocate, share
+from services.orders.money import allocate, share, written
 from services.orders.shipping import ShippingMethod, shipping_price
 from services.orders.tax.domain import SHIPPING, Taxable, TaxRate
 
@@ -142,3 +142,19 @@ def test_why_a_coupon_does_not_apply(fields: dict[str, Any], used: int, reason: 
     """Each limit to the unit."""
     assert refusal(coupon(**fields), 1000, "USD", NOW, used=used) is reason
     assert refusal(coupon(), 1000, "EUR", NOW) is Refusal.OTHER_CURRENCY
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (1299, "USD", "12.99 USD"),
+        (5, "EUR", "0.05 EUR"),
+        (0, "USD", "0.00 USD"),
+        (1299, "JPY", "1299 JPY"),
+        (1299, "KWD", "1.299 KWD"),
+        (10**12, "USD", "10000000000.00 USD"),
+    ],
+)
+def test_an_amount_is_written_as_it_is_paid(amount: int, currency: str, text: str) -> None:
+    """Not in minor units: 500 USD would be read as a hundred times 5 dollars."""
+    assert written(amount, currency) == text

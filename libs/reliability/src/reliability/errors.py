@@ -23,7 +23,7 @@ form is `google.rpc.Status` with `ErrorInfo` (https://google.aip.dev/193); both 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 __all__ = [
     "Conflict",
@@ -54,6 +54,8 @@ __all__ = [
     "UnsupportedMediaType",
     "ValidationFailed",
 ]
+
+_UNPROCESSABLE: Final = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Problem(Exception):
         self.extensions = extensions
 
     def document(self, correlation_id: str) -> dict[str, Any]:
-        """The RFC 9457 problem document."""
+        """The RFC 9457 problem document. With 422 it always holds `errors`, empty when no field is to blame."""
+        fields: dict[str, Any] = {"errors": []} if self.status == _UNPROCESSABLE else {}
         return {
             "type": f"urn:holdfast:problem:{self.code}",
             "title": self.title,
@@ -103,6 +106,7 @@ class Problem(Exception):
             "detail": self.detail,
             "code": self.code,
             "correlation_id": correlation_id,
+            **fields,
             **self.extensions,
         }
 

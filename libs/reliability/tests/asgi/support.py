@@ -95,4 +95,5 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     assert document["correlation_id"] == answer.headers["x-correlation-id"]
     assert document["type"] == f"urn:holdfast:problem:{document['code']}"
     assert document["status"] == answer.status_code
+    assert ("errors" in document) == (answer.status_code == 422)
     return answer.status_code, document["code"]

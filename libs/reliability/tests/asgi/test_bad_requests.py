@@ -1,12 +1,16 @@
 """What reaches no handler: the same checks in the same order."""
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import httpx
 import pytest
+from pydantic import AfterValidator, BaseModel
 
 from libs.reliability.tests.asgi.support import JSON, Shop, code
-from reliability.asgi import MAX_BODY
+from libs.reliability.tests.support import answer_of
+from reliability.asgi import MAX_BODY, Answer, Call, Endpoint
+from reliability.runtime import Application
 
 DEEP = b'{"name":' + b"[" * 70 + b"]" * 70 + b"}"
 WIDE = b'{"name":[' + b",".join([b"[]"] * 100) + b"]}"
@@ -62,6 +66,35 @@ async def test_a_body_whose_length_nobody_declared_is_refused_while_it_comes(cli
     answer = await client.post("/orders", content=flood(), headers=JSON)
     assert code(answer) == (413, "payload_too_large")
     assert sent <= 2 + MAX_BODY // 65536
+
+
+async def test_a_refusal_speaks_of_json_and_not_of_our_classes() -> None:
+    """Whoever sent the body knows objects, not models, and nothing of Python's errors."""
+
+    class Inner(BaseModel):
+        at: Annotated[int, AfterValidator(_odd)]
+
+    class Outer(BaseModel):
+        inner: Inner
+
+    async def take(_call: Call) -> Answer:
+        return Answer(status=204)
+
+    edge = Application([Endpoint("POST", "/", take, body=Outer, status=204)])
+    for sent, said in [
+        (b"[]", "Input should be an object"),
+        (b'{"inner": 3}', "Input should be an object"),
+        (b'{"inner": {"at": 2}}', "is even"),
+    ]:
+        (error,) = (await answer_of(edge, "POST", "/", content=sent, headers=JSON)).json()["errors"]
+        assert error["message"] == said
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        message = "is even"
+        raise ValueError(message)
+    return value
 
 
 async def test_fields_are_named_by_pointers(client: httpx.AsyncClient) -> None:

@@ -13,7 +13,14 @@ from starlette.responses import Response
 from libs.reliability.tests.asgi.support import code
 from libs.reliability.tests.support import answer_of
 from reliability.asgi import Answer, Call, Endpoint
-from reliability.errors import Internal, Problem
+from reliability.errors import (
+    FieldError,
+    IdempotencyKeyReused,
+    Internal,
+    Problem,
+    Unprocessable,
+    ValidationFailed,
+)
 from reliability.health import Readiness
 from reliability.runtime import Application
 
@@ -48,6 +55,16 @@ async def test_an_error_nobody_foresaw_leaks_nothing_but_the_correlation_id(
         assert secret not in answer.text
     if not isinstance(error, HTTPException | Problem):
         assert set(answer.json()) == {"type", "title", "status", "detail", "code", "correlation_id"}
+
+
+async def test_what_makes_no_sense_always_has_a_list_of_fields() -> None:
+    """Empty when no field is to blame: a client may read it without looking whether it is there."""
+    for error, errors in [
+        (Unprocessable("too much"), []),
+        (IdempotencyKeyReused(), []),
+        (ValidationFailed([FieldError("/a", "is odd")]), [{"pointer": "/a", "message": "is odd"}]),
+    ]:
+        assert (await raised(error)).json()["errors"] == errors
 
 
 async def test_a_client_that_has_gone_is_no_error_of_ours(spans: InMemorySpanExporter) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, assert_never
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -319,8 +320,15 @@ def _validate(model: type[BaseModel], payload: Any, *, nul: bool) -> BaseModel:
         return model.model_validate(payload)
     except ValidationError as error:
         raise ValidationFailed(
-            [FieldError("".join(map(_step, problem["loc"])), problem["msg"]) for problem in error.errors()]
+            [FieldError("".join(map(_step, problem["loc"])), _message(problem)) for problem in error.errors()]
         ) from None
+
+
+def _message(problem: ErrorDetails) -> str:
+    """What pydantic says of a field, without the names of our classes and Python's words."""
+    if problem["type"] in {"model_type", "model_attributes_type"}:
+        return "Input should be an object"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _step(part: object) -> str:

@@ -103,7 +103,7 @@ _PROBLEM_SCHEMA: Final[Json] = {
         "correlation_id": {"type": "string"},
         "errors": {
             "type": "array",
-            "description": "With 422: each field that was refused.",
+            "description": "With 422: each field that was refused; empty when none is to blame.",
             "items": {
                 "type": "object",
                 "required": ["pointer", "message"],

@@ -152,6 +152,7 @@ class OrderSummary(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     PAID_AT_FIELD_NUMBER: _builtins.int
     FULFILLED_AT_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The order."""
     order_number: _builtins.str
@@ -164,6 +165,8 @@ class OrderSummary(_message.Message):
     """Where mail about it goes."""
     customer_id: _builtins.str
     """Whose it is; none for a guest's."""
+    correlation_id: _builtins.str
+    """The flow it was placed in; everything that became of it is told under it."""
     @_builtins.property
     def total(self) -> _money_pb2.Money:
         """What it costs."""
@@ -198,10 +201,11 @@ class OrderSummary(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         paid_at: _timestamp_pb2.Timestamp | None = ...,
         fulfilled_at: _timestamp_pb2.Timestamp | None = ...,
+        correlation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_fulfilled_at", b"_fulfilled_at", "_paid_at", b"_paid_at", "created_at", b"created_at", "customer_id", b"customer_id", "fulfilled_at", b"fulfilled_at", "paid_at", b"paid_at", "refunded", b"refunded", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_fulfilled_at", b"_fulfilled_at", "_paid_at", b"_paid_at", "created_at", b"created_at", "customer_id", b"customer_id", "email", b"email", "fulfilled_at", b"fulfilled_at", "id", b"id", "order_number", b"order_number", "paid_at", b"paid_at", "refunded", b"refunded", "status", b"status", "stock", b"stock", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_fulfilled_at", b"_fulfilled_at", "_paid_at", b"_paid_at", "correlation_id", b"correlation_id", "created_at", b"created_at", "customer_id", b"customer_id", "email", b"email", "fulfilled_at", b"fulfilled_at", "id", b"id", "order_number", b"order_number", "paid_at", b"paid_at", "refunded", b"refunded", "status", b"status", "stock", b"stock", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
