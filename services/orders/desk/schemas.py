@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, UrlConstraints
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, UrlConstraints
 from pydantic import ValidationError as Invalid
 
 from reliability.asgi.fields import Moment
@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 MOST: Final = 10**12
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), OneLine]
-Https = Annotated[AnyUrl, UrlConstraints(max_length=2000, allowed_schemes=["https"]), AfterValidator(str)]
+Https = Annotated[AnyUrl, UrlConstraints(max_length=2000, allowed_schemes=["https"]), PlainSerializer(str)]
 
 
 class MoneyIn(BaseModel):

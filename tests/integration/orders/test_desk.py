@@ -109,6 +109,7 @@ async def test_a_bad_amount_sends_nothing_back(shop_orders: Orders, amount: Any,
     assert await audited(shop_orders) == []
 
 
+@pytest.mark.filterwarnings("error:Pydantic serializer warnings")
 async def test_an_order_is_sent_once(shop_orders: Orders) -> None:
     """Two at the desk at once: one hands it over, the customer is told once how to follow it."""
     checkout, staff = await paid(shop_orders), shop_orders.staff()
