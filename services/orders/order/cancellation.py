@@ -28,6 +28,7 @@ View = TypeVar("View", bound=BaseModel)
 _RECHECK_SECONDS = 30.0
 # A little more than a request may take: a retry after a crash need not wait longer than that.
 _LEASE_SECONDS = 10.0
+_BATCH = 500
 
 
 class CancellationService:
@@ -125,9 +126,17 @@ class CancellationService:
             raise CheckoutClosed("The order is paid; send its money back instead.")
 
     async def expire_overdue(self, _scheduled_for: datetime | None = None) -> Run:
-        """Has every order ended whose time is up, each by a job of its own; the run counts those that are new."""
-        async with self._database.connection() as connection:
-            return Run(await repository.expire_overdue(connection))
+        """Has every order ended whose time is up, each by a job of its own; the run counts those that are new.
+
+        After an outage there may be any number of them: a statement takes a batch.
+        """
+        enqueued, batch = 0, repository.Overdue()
+        while True:
+            async with self._database.connection() as connection:
+                found = await repository.expire_overdue(connection, batch, _BATCH)
+            if found is None:
+                return Run(enqueued)
+            batch, enqueued = found, enqueued + found.enqueued
 
     async def expire(self, job: Job) -> None:
         """Ends an order nobody paid in time.

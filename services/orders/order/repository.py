@@ -1,8 +1,9 @@
 """Every statement on orders."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
@@ -20,6 +21,7 @@ __all__ = [
     "ORDERED",
     "SETTLE",
     "NewPayment",
+    "Overdue",
     "Summary",
     "begin_ending",
     "cancel",
@@ -51,6 +53,9 @@ SETTLE: Final = "settle_order"
 """Enqueued by the statement that takes a payment; its key is the order."""
 EXPIRE: Final = "expire_order"
 """Enqueued by the statement that finds an order's time up; its key is the order."""
+_HOPELESS_SECONDS: Final = 3600.0
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_NIL: Final = str(UUID(int=0))
 _ORDER = """
 SELECT o.id::text, o.number, o.cart_id::text, o.status, o.stock, o.email, o.shipping_address, o.shipping_method, o.note,
        o.currency, o.subtotal, o.discount, o.shipping, o.tax, o.total, o.hold_expires_at, o.payment_intent_id,
@@ -133,8 +138,13 @@ noted AS (
     SELECT $1::uuid, $4, $5, $6, 'orders' FROM done)
 SELECT count(*) FROM done
 """
+# A batch, from behind the last order of the one before: so each is looked at once, whether it has its job or not.
 _EXPIRE_OVERDUE = f"""
-WITH overdue AS (SELECT id, correlation_id FROM orders WHERE status = 'pending' AND hold_expires_at <= now()),
+WITH overdue AS MATERIALIZED (
+    SELECT id, correlation_id, hold_expires_at FROM orders
+     WHERE status = 'pending' AND hold_expires_at <= now()
+       AND (hold_expires_at, id) > ($2::timestamptz, $3::uuid)
+     ORDER BY hold_expires_at, id LIMIT $4),
 job AS ({
     jobs.enqueueing(
         "overdue",
@@ -145,8 +155,10 @@ job AS ({
         trace="$1::jsonb",
         max_attempts=1000,
     )
-} RETURNING id)
-SELECT count(*) FROM job
+} RETURNING id),
+again AS ({jobs.redriving("overdue", EXPIRE, unique_key="overdue.id::text", seconds=_HOPELESS_SECONDS)})
+SELECT (SELECT count(*) FROM job) + (SELECT count(*) FROM again) AS enqueued, hold_expires_at, id::text
+  FROM overdue ORDER BY hold_expires_at DESC, overdue.id DESC LIMIT 1
 """
 _NOTE = "INSERT INTO order_events (order_id, status, reason, correlation_id, actor) VALUES ($1, $2, $3, $4, $5)"
 _SUMMARY = """
@@ -167,6 +179,15 @@ class NewPayment:
     order_id: str
     amount: int
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A batch of orders whose time is up: for how many there is a job now, and the last; without any, before them."""
+
+    enqueued: int = 0
+    until: datetime = _LONG_AGO
+    order_id: str = _NIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +228,17 @@ async def live_of_cart(connection: Connection, cart_id: str) -> Order | None:
     return _order(row) if row else None
 
 
-async def expire_overdue(connection: Connection) -> int:
-    """Enqueues the end of each pending order whose time is up and that has no such job yet; how many."""
-    enqueued: int = await connection.fetchval(_EXPIRE_OVERDUE, carrier())
-    if enqueued:
+async def expire_overdue(connection: Connection, after: Overdue, limit: int) -> Overdue | None:
+    """Enqueues the end of pending orders whose time is up, `limit` at most, from behind those of `after`.
+
+    None when there are none. An order has one such job; one that is a dead letter for an hour is tried again.
+    """
+    row = await connection.fetchrow(_EXPIRE_OVERDUE, carrier(), after.until, after.order_id, limit)
+    if row is None:
+        return None
+    if row["enqueued"]:
         jobs.wake()
-    return enqueued
+    return Overdue(row["enqueued"], row["hold_expires_at"], row["id"])
 
 
 async def of_customer(connection: Connection, customer_id: str, after: str | None, limit: int) -> list[Order]:

@@ -3,10 +3,13 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from reliability import jobs
 from reliability.errors import Unavailable
 from services.orders.cart.abandoned import AbandonedCartService
 from services.orders.catalog import Catalog
+from services.orders.order import cancellation, repository
 from services.orders.order.cancellation import CancellationService
 from tests.integration.orders.support import Orders
 
@@ -85,6 +88,45 @@ async def test_orders_over_their_time_are_ended(shop_orders: Orders) -> None:
     assert await shop_orders.shop.counts(variant) == (50, 2)
     reasons = "SELECT count(*) FROM order_events WHERE order_id = $1 AND actor = 'clock'"
     assert await shop_orders.value(reasons, overdue["id"]) == 1
+
+
+async def test_any_number_of_orders_is_taken_in_batches(shop_orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose time ended at one instant, and those before that have their jobs already: each is looked at once."""
+    monkeypatch.setattr(cancellation, "_BATCH", 2)
+    seen, look = [], repository.expire_overdue
+
+    async def spy(*arguments: Any) -> repository.Overdue | None:
+        seen.append(await look(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(repository, "expire_overdue", spy)
+    variant = await shop_orders.shop.variant(50)
+    orders = [(await shop_orders.buy(shop_orders.guest(), variant))["id"] for _ in range(5)]
+    assert (await shop_orders.expire(*orders[:3])).processed == 3
+    assert [batch and batch.enqueued for batch in seen] == [2, 1, None]
+    seen.clear()
+    assert (await shop_orders.expire(*orders)).processed == 2
+    assert [batch and batch.enqueued for batch in seen] == [0, 1, 1, None]
+    await shop_orders.work()
+    assert await shop_orders.value("SELECT count(*) FROM orders WHERE status = 'cancelled'") == 5
+
+
+async def test_an_order_whose_job_is_a_dead_letter_is_tried_again(shop_orders: Orders) -> None:
+    """Once an hour, one attempt: in between it is what staff see, and no order waits for them for ever."""
+    variant = await shop_orders.shop.variant(50)
+    order = (await shop_orders.buy(shop_orders.guest(), variant))["id"]
+    await shop_orders.expire(order)
+    await shop_orders.execute(
+        "UPDATE jobs SET state = 'parked', attempt = max_attempts, finished_at = now() WHERE kind = 'expire_order'"
+    )
+    assert (await shop_orders.expire()).processed == 0
+    await shop_orders.execute("UPDATE jobs SET finished_at = now() - interval '61 minutes' WHERE state = 'parked'")
+    assert sorted(run.processed for run in await asyncio.gather(*(shop_orders.expire() for _ in range(3)))) == [0, 0, 1]
+    left = "SELECT max_attempts - attempt FROM jobs WHERE kind = 'expire_order' AND state = 'queued'"
+    assert await shop_orders.value(left) == 1
+    await shop_orders.work()
+    assert await shop_orders.value("SELECT status FROM orders WHERE id = $1", order) == "cancelled"
+    assert await shop_orders.value("SELECT state FROM jobs WHERE kind = 'expire_order'") == "done"
 
 
 async def test_an_order_placed_by_the_version_before_ends_once(shop_orders: Orders) -> None:

@@ -14,6 +14,7 @@ from reliability.jobs.queue import (
     enqueue_many,
     enqueueing,
     redrive,
+    redriving,
     wake,
 )
 from reliability.jobs.worker import Worker
@@ -34,5 +35,6 @@ __all__ = [
     "enqueue_many",
     "enqueueing",
     "redrive",
+    "redriving",
     "wake",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "enqueue_many",
     "enqueueing",
     "redrive",
+    "redriving",
     "wake",
 ]
 
@@ -288,6 +289,22 @@ def completing(job: str, fence: str) -> str:
     UPDATE jobs SET state = 'done', finished_at = now(), lease_until = NULL, last_error = NULL
      WHERE id = {job} AND fence = {fence} AND state = 'running'
     RETURNING id
+    """
+
+
+def redriving(source: str, kind: str, *, unique_key: str, seconds: float) -> str:
+    """The UPDATE, for a WITH of somebody else's statement, that tries dead letters again which nobody has redriven.
+
+    One attempt each: for every row of `source` the job of that `kind` and `unique_key`, SQL that names its table, when
+    it was parked more than `seconds` ago. So what is looked for again and again is tried as often as that, and is a
+    dead letter in between, which an operator sees. It returns a row for each; call `wake` when there are any.
+    """
+    return f"""
+    UPDATE jobs SET state = 'queued', attempt = max_attempts - 1, run_at = now(), finished_at = NULL
+      FROM {source}
+     WHERE jobs.kind = '{kind}' AND jobs.unique_key = {unique_key} AND jobs.state = 'parked'
+       AND jobs.finished_at < now() - interval '{seconds} seconds'
+    RETURNING jobs.id
     """
 
 
