@@ -191,6 +191,33 @@ async def test_places_are_not_offered_twice(database: Database) -> None:
                 assert not _free(worker)
 
 
+async def test_what_a_claim_may_fill_is_not_offered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is on its way nobody knows how many it brings: no more run at once than may."""
+    gate, claim = Gate(), queue.claim
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: Connection, kinds: Any, limit: int, lease: float) -> list[Job]:
+        asked.set()
+        await answered.wait()
+        return await claim(connection, kinds, limit, lease)
+
+    worker = never_looking(database, gate, concurrency=2)
+    async with at_work(database, worker):
+        monkeypatch.setattr(queue, "claim", slow)
+        async with database.transaction() as connection:
+            await jobs.enqueue_many(connection, [jobs.NewJob("work", {"n": n}) for n in (1, 2)])
+        await asyncio.wait_for(asked.wait(), 20)
+        await enqueue(database, worker, n=3)
+        answered.set()
+        assert {await gate.next(), await gate.next()} == {1, 2}
+        assert await stored(database) == [("running", 1, 1), ("running", 1, 1), ("queued", 0, 0)]
+        gate.places.release()
+        assert await gate.next() == 3
+        for _ in range(2):
+            gate.places.release()
+        await until(database, "done", "done", "done")
+
+
 async def test_one_for_whom_there_was_no_place_is_run_when_there_is(database: Database) -> None:
     """It is queued and told of, as if nothing had been offered."""
     gate = Gate()

@@ -97,6 +97,7 @@ class Worker:
         self._more = False
         self._claims = 0
         self._offered = 0
+        self._asked_for = 0
         # What jobs are begun in: nobody's deadline, span or connection. None while nothing is begun here.
         self._surroundings: contextvars.Context | None = None
         self._given_back: set[asyncio.Task[None]] = set()
@@ -132,9 +133,9 @@ class Worker:
     def offer(self, kind: str) -> Offer:
         """A free place for a job of that kind, which is about to be enqueued; without a lease when there is none.
 
-        Nor is there one while older jobs wait for places.
+        Nor is there one while older jobs wait for places, or a claim is on its way that may fill them all.
         """
-        free = self._concurrency - len(self._running) - self._offered
+        free = self._concurrency - len(self._running) - self._offered - self._asked_for
         if self._surroundings is None or kind not in self._handlers or self._more or free <= 0:
             return NO_OFFER
         self._offered += 1
@@ -231,8 +232,12 @@ class Worker:
         if free <= 0 or not self._handlers:
             self._more = True
             return 0
-        async with self._database.connection() as connection:
-            jobs = await queue.claim(connection, list(self._handlers), free, self._lease)
+        self._asked_for = free
+        try:
+            async with self._database.connection() as connection:
+                jobs = await queue.claim(connection, list(self._handlers), free, self._lease)
+        finally:
+            self._asked_for = 0
         self._claims += 1
         self._more = len(jobs) == free
         for job in jobs:
