@@ -1,7 +1,8 @@
 """Between processes: what one has learnt the others know, and Redis is not in the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,15 +15,18 @@ from libs.reliability.tests.support import DistantCache, eventually
 from reliability.circuit_breaker import CircuitBreaker, CircuitOpen, Rules, State
 from reliability.circuit_breaker.sharing import share
 from reliability.redis import Cache
+from reliability.testing import FakeClock
 
 if TYPE_CHECKING:
     from conftest import Servers
 
 
 @asynccontextmanager
-async def sharing(*shares: tuple[Cache, Iterable[CircuitBreaker]]) -> AsyncIterator[None]:
+async def sharing(
+    *shares: tuple[Cache, Iterable[CircuitBreaker]], now: Callable[[], float] = time.monotonic
+) -> AsyncIterator[None]:
     """Each pair is a process: its way to Redis and its breakers."""
-    tasks = [asyncio.create_task(share(cache, each, every=0.02)) for cache, each in shares]
+    tasks = [asyncio.create_task(share(cache, each, every=0.02, now=now)) for cache, each in shares]
     try:
         yield
     finally:
@@ -170,17 +174,20 @@ async def test_what_was_done_by_hand_is_told_whatever_the_breaker_did_since(dist
 @pytest.mark.parametrize("last_is_cut_off", [True, False])
 async def test_what_was_done_last_by_hand_wins(distant_cache: DistantCache, last_is_cut_off: bool) -> None:
     """Not what was told last: that may be what was done before, by a process that was cut off."""
+    clock = FakeClock()
     here, there = process(), process()
-    async with sharing((distant_cache.cache, [here]), (distant_cache.near, [there])):
+    async with sharing((distant_cache.cache, [here]), (distant_cache.near, [there]), now=clock):
         here.disable()
         await becomes(there, State.DISABLED)
         distant_cache.proxy.refuse()
         if last_is_cut_off:
             there.reset()
             await eventually(lambda: _expires(distant_cache.near, "breaker-hold:stripe"))
+            clock.advance(60)
             here.disable()
         else:
             here.reset()
+            clock.advance(60)
             there.force_open()
             await eventually(lambda: _forced(distant_cache.near))
         distant_cache.proxy.forward()

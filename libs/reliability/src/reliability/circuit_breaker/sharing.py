@@ -2,14 +2,14 @@
 
 Nothing here is on the way of a call: a task writes what changed and reads what others wrote, in one or two round
 trips each time. What is shared are durations, the expiry of a key, so that no two clocks need agree; of what was done
-by hand the last wins, by the clock of Redis. Without Redis every breaker goes on by itself. Redis' own breaker is
-never shared, for who should tell?
+by hand the last wins, by the clock of Redis, as far as a round trip lets tell. Without Redis every breaker goes on by
+itself. Redis' own breaker is never shared, for who should tell?
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -55,8 +55,14 @@ return 1
 _log = get_logger(__name__)
 
 
-async def share(cache: Cache, shared: Iterable[CircuitBreaker] | None = None, *, every: float = 0.5) -> None:
-    """Runs until it is cancelled; `every` are the seconds between two looks.
+async def share(
+    cache: Cache,
+    shared: Iterable[CircuitBreaker] | None = None,
+    *,
+    every: float = 0.5,
+    now: Callable[[], float] = time.monotonic,
+) -> None:
+    """Runs until it is cancelled; `every` are the seconds between two looks, `now` a monotonic clock in seconds.
 
     Shares every breaker of the process that is not `local`, also those made later, or just those given. Breakers
     of one name are the same dependency's. Raises `ValueError` when a local breaker is given.
@@ -64,7 +70,7 @@ async def share(cache: Cache, shared: Iterable[CircuitBreaker] | None = None, *,
     chosen = None if shared is None else list(shared)
     if chosen is not None and any(breaker.local for breaker in chosen):
         raise ValueError("a local breaker is not shared")
-    sharing = _Sharing(cache, chosen)
+    sharing = _Sharing(cache, chosen, now)
     with untraced(), watching(sharing.note):
         while True:
             await sharing.round()
@@ -83,9 +89,10 @@ class _Act(NamedTuple):
 class _Sharing:
     """What one process knows of the others, and what it has to tell them."""
 
-    def __init__(self, cache: Cache, chosen: list[CircuitBreaker] | None) -> None:
+    def __init__(self, cache: Cache, chosen: list[CircuitBreaker] | None, now: Callable[[], float]) -> None:
         self._cache = cache
         self._chosen = chosen
+        self._now = now
         # Keys to versions: what was read or written before is no news.
         self._seen: dict[str, str] = {}
         # By name, the latest act that is known, by the clock of Redis in microseconds.
@@ -104,9 +111,9 @@ class _Sharing:
         if self._adopting or breaker not in self._breakers():
             return
         if breaker.state in _HELD:
-            self._acts[breaker] = _Act(breaker.state.value, time.monotonic())
+            self._acts[breaker] = _Act(breaker.state.value, self._now())
         elif breaker.state is State.CLOSED and breaker.reason == RESET:
-            self._acts[breaker] = _Act(RESET, time.monotonic())
+            self._acts[breaker] = _Act(RESET, self._now())
         else:
             self._moved.add(breaker)
         self.news.set()
@@ -129,7 +136,7 @@ class _Sharing:
         if not self._acts:
             return
         seconds, microseconds = await self._cache.call("breaker clock", ("TIME",))
-        skew = int(seconds) + int(microseconds) / 1e6 - time.monotonic()
+        skew = int(seconds) + int(microseconds) / 1e6 - self._now()
         for breaker, act in tuple(self._acts.items()):
             # As the answer took its time an act looks older than it is, but not older than what it was done upon.
             at = max(int((act.when + skew) * 1e6), self._acted.get(breaker.name, 0) + 1)
