@@ -121,6 +121,21 @@ async def test_what_an_operator_holds_is_held_everywhere_until_reset(cache: Cach
             await becomes(later, State.CLOSED)
 
 
+async def test_a_hold_outlives_the_memory_of_redis(cache: Cache) -> None:
+    """Who knows of it tells again: a process that starts after a restart of Redis holds it as well, and so ends it."""
+    here, there = process(), process()
+    async with sharing((cache, [here]), (cache, [there])):
+        here.force_open()
+        await becomes(there, State.FORCED_OPEN)
+        await cache.client.flushall()
+        later = process()
+        async with sharing((cache, [later])):
+            await becomes(later, State.FORCED_OPEN)
+            later.reset()
+            await becomes(here, State.CLOSED)
+            await becomes(there, State.CLOSED)
+
+
 async def test_an_old_reset_does_not_undo_what_a_new_process_has_seen(cache: Cache) -> None:
     """The record of a reset stays for a day."""
     here = process()

@@ -8,6 +8,7 @@ itself. Redis' own breaker is never shared, for who should tell?
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -101,6 +102,7 @@ class _Sharing:
         self._acts: dict[CircuitBreaker, _Act] = {}
         self._moved: set[CircuitBreaker] = set()
         self._adopting = False
+        self._heard = -math.inf
         self.news = asyncio.Event()
         for breaker in self._breakers():
             if breaker.state is not State.CLOSED:
@@ -139,7 +141,7 @@ class _Sharing:
         skew = int(seconds) + int(microseconds) / 1e6 - self._now()
         for breaker, act in tuple(self._acts.items()):
             # As the answer took its time an act looks older than it is, but not older than what it was done upon.
-            at = max(int((act.when + skew) * 1e6), self._acted.get(breaker.name, 0) + 1)
+            at = int(max((act.when + skew) * 1e6, self._acted.get(breaker.name, 0) + 1))
             hold, version, reset = _hold_key(breaker.name), new_id(), act.what == RESET
             record = orjson.dumps({"version": version, "state": act.what, "at": at})
             arguments = (record.decode(), at, _RESET_SECONDS if reset else 0, int(reset))
@@ -184,6 +186,7 @@ class _Sharing:
             return answers
 
         answers = await self._cache.run("hear of breakers", read)
+        heard, self._heard = self._heard, self._now()
         for (name, same), hold, state, left in zip(
             by_name.items(), answers[::3], answers[1::3], answers[2::3], strict=True
         ):
@@ -192,7 +195,16 @@ class _Sharing:
                 if isinstance(at := news.get("at"), int):
                     self._acted[name] = at
                 self._adopt(same, news, left)
+                if hold is None and heard > self._heard - _RESET_SECONDS:  # else it may be a reset that is over
+                    self._remind(same)
             self._adopt(same, self._news(_state_key(name), state), left)
+
+    def _remind(self, same: list[CircuitBreaker]) -> None:
+        """Redis has lost its memory: a hold that was known is told again, as old as it was."""
+        for breaker in same:
+            if breaker.state in _HELD and self._acted.get(breaker.name):
+                self._acts[breaker] = _Act(breaker.state.value, -math.inf)
+                self.news.set()
 
     def _news(self, key: str, stored: bytes | None) -> Mapping[str, Any]:
         """What is stored under a key, unless that is known, history, or not of our writing."""
