@@ -17,6 +17,7 @@ from services.catalog.stock.domain import Hold, HoldKey, HoldState, Line, Stock
 
 __all__ = [
     "NEVER_OVERSOLD",
+    "SOME_PIECES",
     "commit",
     "extend",
     "hold",
@@ -33,13 +34,15 @@ __all__ = [
 
 NEVER_OVERSOLD: Final = "never_oversold"
 """The constraint that refuses what would be sold twice."""
+SOME_PIECES: Final = "hold_lines_quantity_check"
+"""The constraint that refuses a line whose price has moved."""
 
 # All in one statement, which changes nothing when the name is used, stock is missing or a price is another. Behind
-# another hold of this name it waits, and behind another one's stock; if that is gone then, `never_oversold` refuses all
-# of it.
+# another hold of this name it waits, and behind whoever has a variant; if the stock is gone then, `never_oversold`
+# refuses all of it, and if the price has moved, `quantity` does, as a line of no pieces.
 _HOLD: Final = """
 WITH wanted AS MATERIALIZED (
-    SELECT v.id, line.quantity,
+    SELECT v.id, line.quantity, line.price,
            v.on_hand - v.held >= line.quantity
            AND (line.price IS NULL OR (line.price, line.currency) = (v.price, p.currency)) AS good
       FROM unnest($5::uuid[], $6::bigint[], $7::bigint[], $8::text[]) AS line (id, quantity, price, currency)
@@ -51,12 +54,13 @@ claimed AS (
         ON CONFLICT (order_id, attempt) DO NOTHING
     RETURNING expires_at),
 locked AS MATERIALIZED (
-    SELECT v.id, wanted.quantity
+    SELECT v.id, wanted.quantity, wanted.price IS NULL OR wanted.price = v.price AS still
       FROM claimed, wanted JOIN variants AS v USING (id)
      ORDER BY v.sku
        FOR NO KEY UPDATE OF v),
 kept AS (
-    INSERT INTO hold_lines (order_id, attempt, variant_id, quantity) SELECT $1, $2, id, quantity FROM locked),
+    INSERT INTO hold_lines (order_id, attempt, variant_id, quantity)
+    SELECT $1, $2, id, CASE WHEN still THEN quantity ELSE 0 END FROM locked),
 taken AS (UPDATE variants SET held = held + locked.quantity FROM locked WHERE variants.id = locked.id)
 SELECT expires_at FROM claimed
 """
@@ -155,7 +159,7 @@ async def hold(
 
     None, with nothing changed, when the name is used, stock is missing or something costs not what `prices` has for it.
 
-    Raises asyncpg's `CheckViolationError` when somebody took that stock in the same moment.
+    Raises asyncpg's `CheckViolationError` when somebody took that stock, or moved the price, in the same moment.
     """
     expected = [prices.get(line.variant_id) for line in lines]
     until: datetime | None = await connection.fetchval(

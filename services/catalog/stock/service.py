@@ -73,9 +73,9 @@ class StockService:
                 async with self._database.connection() as connection:
                     until = await repository.hold(connection, key, lines, prices, ttl, correlation_id())
             except asyncpg.CheckViolationError as error:
-                if error.constraint_name != repository.NEVER_OVERSOLD:
+                if error.constraint_name not in {repository.NEVER_OVERSOLD, repository.SOME_PIECES}:
                     raise
-                until = None  # somebody took the stock while we waited for it
+                until = None  # somebody took the stock, or moved the price, while we waited for it
             if until is not None:
                 crash_point("hold.not_answered")
                 return until

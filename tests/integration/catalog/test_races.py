@@ -14,9 +14,10 @@ import pytest
 from reliability import deadline
 from reliability.errors import DeadlineExceeded
 from reliability.postgres import Connection
+from services.catalog.products.domain import Price
 from services.catalog.stock import repository
 from services.catalog.stock.domain import HoldKey, Line
-from services.catalog.stock.errors import HoldCommitted, HoldLost, HoldReleased, OutOfStock
+from services.catalog.stock.errors import HoldCommitted, HoldLost, HoldReleased, OutOfStock, PriceChanged
 from tests.integration.catalog.support import TTL, Shop, new_key
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -30,12 +31,14 @@ async def _until_waiting(shop: Shop, number: int) -> None:
 
 
 @asynccontextmanager
-async def _row_locked(shop: Shop, variant: UUID) -> AsyncIterator[None]:
-    """Another transaction, in another task, has the variant's row locked while the block runs."""
+async def _row_locked(
+    shop: Shop, variant: UUID, statement: str = "SELECT FROM variants WHERE id = $1 FOR UPDATE"
+) -> AsyncIterator[None]:
+    """Another transaction, in another task, has the variant's row locked while the block runs, by this `statement`."""
 
     async def block() -> None:
         async with shop.database.transaction("blocker") as connection:
-            await connection.execute("SELECT FROM variants WHERE id = $1 FOR UPDATE", variant)
+            await connection.execute(statement, variant)
             locked.set()
             await free.wait()
 
@@ -140,6 +143,26 @@ async def test_the_last_piece_goes_to_the_first_in_line(shop: Shop) -> None:
     )
     assert not isinstance(first, BaseException)
     assert isinstance(second, OutOfStock)
+    await shop.assert_books_balance()
+
+
+async def test_a_price_that_moves_while_a_hold_waits(shop: Shop) -> None:
+    """A hold looks at the price again once it has the row: nothing is held at the one that was left behind."""
+    variant, other = await shop.variant(10, price=1000, sku="A"), await shop.variant(10, price=700, sku="B")
+    key, lines = new_key(), [Line(variant, 1), Line(other, 2)]
+    prices = {variant: Price(1000, "USD"), other: Price(700, "USD")}
+    async with _row_locked(shop, variant, "UPDATE variants SET price = 1100 WHERE id = $1"):
+        holding = asyncio.create_task(shop.stock.hold(key, lines, TTL, prices))
+        await _until_waiting(shop, 1)
+    (refused,) = await asyncio.gather(holding, return_exceptions=True)
+    assert isinstance(refused, PriceChanged)
+    assert await shop.state(key) is None
+    assert [await shop.counts(each) for each in (variant, other)] == [(10, 0)] * 2
+    await shop.stock.hold(key, lines, TTL, prices | {variant: Price(1100, "USD")})
+    async with _row_locked(shop, variant, "UPDATE variants SET on_hand = 20 WHERE id = $1"):
+        holding = asyncio.create_task(shop.stock.hold(new_key(), lines, TTL, {other: Price(700, "USD")}))
+        await _until_waiting(shop, 1)
+    await holding
     await shop.assert_books_balance()
 
 
