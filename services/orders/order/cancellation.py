@@ -155,7 +155,8 @@ class CancellationService:
             crash_point("expiry.extended_not_noted")
             async with self._database.transaction("extend hold") as connection:
                 await repository.set_hold(connection, order.id, expires_at)
-            raise Snooze(min(_RECHECK_SECONDS, self._hold_ttl)) from None
+            # A bank debit takes days, and its end comes by webhook: less and less often, but well within the hold.
+            raise Snooze(min(max(_RECHECK_SECONDS, job.age / 10), self._hold_ttl / 2)) from None
 
     async def release_stock(self, job: Job) -> None:
         """Puts the pieces of a cancelled order back on sale."""

@@ -90,6 +90,22 @@ async def test_orders_over_their_time_are_ended(shop_orders: Orders) -> None:
     assert await shop_orders.value(reasons, overdue["id"]) == 1
 
 
+async def test_money_that_takes_days_is_asked_for_less_and_less_often(shop_orders: Orders) -> None:
+    """Its end comes by webhook; who asks as a precaution need not do so thousands of times."""
+    order = await shop_orders.buy(shop_orders.guest(), await shop_orders.shop.variant(50))
+    await shop_orders.pays(order)
+    await shop_orders.expire(order["id"])
+    await shop_orders.work()
+    waits = "SELECT extract(epoch FROM run_at - now())::int FROM jobs WHERE kind = 'expire_order' AND state = 'queued'"
+    assert 0 < await shop_orders.value(waits) <= 30
+    await shop_orders.execute(
+        "UPDATE jobs SET run_at = now(), created_at = now() - interval '1 hour' WHERE kind = 'expire_order'"
+    )
+    await shop_orders.work()
+    assert 300 < await shop_orders.value(waits) <= 360
+    assert await shop_orders.value("SELECT hold_expires_at > now() + interval '14 minutes' FROM orders")
+
+
 async def test_any_number_of_orders_is_taken_in_batches(shop_orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose time ended at one instant, and those before that have their jobs already: each is looked at once."""
     monkeypatch.setattr(cancellation, "_BATCH", 2)
