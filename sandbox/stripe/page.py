@@ -179,5 +179,10 @@ def _choice(card: cards.TestCard, *, checked: bool) -> str:
 
 
 def _what(card: cards.TestCard) -> str:
-    said = [card.decline.decline_code or card.decline.code] if card.decline else ["succeeds"]
-    return ", ".join((["needs authentication"] if card.needs_authentication else []) + said)
+    said = ["needs authentication"] if card.needs_authentication else []
+    said.append(card.decline.decline_code or card.decline.code if card.decline else "succeeds")
+    if card.refunds is not cards.RefundOutcome.SUCCEEDS:
+        said.append(f"its refund: {card.refunds.value}")
+    if card.disputed_as:
+        said.append(f"then disputed as {card.disputed_as}")
+    return ", ".join(said)

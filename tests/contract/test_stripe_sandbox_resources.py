@@ -134,6 +134,23 @@ async def test_a_checkout_session_is_paid_on_its_page(sandbox: Sandbox) -> None:
         await api.expire_async(session.id)
 
 
+@pytest.mark.parametrize(
+    ("number", "does"),
+    [
+        ("4242 4242 4242 4242", "succeeds"),
+        ("4000 0000 0000 0002", "generic_decline"),
+        ("4000 0000 0000 7726", "succeeds, its refund: pending, then succeeds"),
+        ("4000 0000 0000 5126", "succeeds, its refund: succeeds, then fails"),
+        ("4000 0000 0000 0259", "succeeds, then disputed as fraudulent"),
+    ],
+)
+async def test_a_hosted_page_says_what_each_card_does(sandbox: Sandbox, number: str, does: str) -> None:
+    """Also what comes after the payment: whoever takes a card to try a dispute finds it."""
+    session = await sandbox.api.v1.checkout.sessions.create_async(_session())
+    assert session.url is not None
+    assert f"<code>{number}</code><span>{does}</span>" in (await sandbox.http.get(session.url)).text
+
+
 async def test_an_expired_session_cannot_be_paid(sandbox: Sandbox) -> None:
     """Expired by call or by time, announced either way, and closed for good; its open intent is canceled."""
     api = sandbox.api.v1.checkout.sessions
