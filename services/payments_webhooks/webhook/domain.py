@@ -41,6 +41,11 @@ class Event:
         return self.id
 
     @property
+    def names_its_object(self) -> bool:
+        """Whether its object has an id, as everything has that lives at Stripe: no handler can do without."""
+        return _is_name(self.object.get("id"))
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What we gave Stripe to keep."""
         metadata = self.object.get("metadata")

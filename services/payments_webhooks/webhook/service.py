@@ -12,7 +12,7 @@ from reliability.crash_points import crash_point
 from reliability.errors import NotFound
 from reliability.gathering import Gatherer
 from reliability.inbox import Change, Received
-from reliability.jobs import Job, Worker
+from reliability.jobs import Job, Park, Worker
 from reliability.logging import get_logger
 from reliability.postgres import Connection, Database
 from reliability.tally import Tally
@@ -85,12 +85,17 @@ class WebhookService:
                 return await inbox.receive(connection, received, job=PROCESS_EVENT, known=told(event), offer=offer)
 
     async def process(self, job: Job) -> None:
-        """Works out what an event means, then records effect, inbox and job in one statement or transaction."""
+        """Works out what an event means, then records effect, inbox and job in one statement or transaction.
+
+        Raises `Park` for an event about nothing that has an id.
+        """
         inbox_id = job.payload["inbox_id"]
         async with self._database.connection() as connection:
             body, payment = await payments.of_event(connection, inbox_id)
         event = parse(body, payment)
         handler = self._handlers.get(event.type)
+        if handler and not event.names_its_object:
+            raise Park(f"The object of this {event.type} has no id: nobody can tell what it is about.")
         effect = await handler(event) if handler else NOTHING
         outcome = "processed" if handler else "ignored"
         if isinstance(effect, Change):

@@ -284,6 +284,17 @@ async def test_money_nobody_knows_is_retried_and_parked(shop: Shop) -> None:
     assert await shop.audited() == [("someone", "webhook.replayed", shown.event_id)]
 
 
+@pytest.mark.parametrize("kind", ["payment_intent.succeeded", "customer.subscription.updated", "refund.updated"])
+async def test_an_event_about_nothing_is_parked_at_once(shop: Shop, kind: str) -> None:
+    """Nobody can ever tell what it means: one attempt, and a sentence for who looks after it."""
+    await shop.deliver(signed({"id": "evt_nothing", "type": kind, "data": {"object": {}}}))
+    await shop.work()
+    assert await shop.rows("SELECT state FROM inbox") == [{"state": "parked"}]
+    (job,) = await shop.rows("SELECT state, attempt, last_error FROM jobs WHERE kind = 'process_event'")
+    assert (job["state"], job["attempt"]) == ("parked", 1)
+    assert f"The object of this {kind} has no id" in job["last_error"]
+
+
 async def test_money_for_an_order_that_is_not_there_is_retried_and_parked(shop: Shop) -> None:
     """Payments knows it and orders does not: a person sees why, and when it is there, a replay mends it."""
     order = await shop.order()
