@@ -6,7 +6,7 @@ Unprocessable ── AmountRefused, PaymentRefused, RefundExceedsCharge, Subscri
 InvalidRequest ── InvalidEvent
 """
 
-from reliability.errors import Conflict, InvalidRequest, Unprocessable
+from reliability.errors import Conflict, FieldError, InvalidRequest, Unprocessable, ValidationFailed
 
 __all__ = [
     "AlreadySubscribed",
@@ -23,6 +23,7 @@ __all__ = [
     "SubscriptionEnded",
     "SubscriptionRefused",
     "SubscriptionUnpaid",
+    "no_cursor",
 ]
 
 
@@ -108,3 +109,8 @@ class InvalidEvent(InvalidRequest):
     """Signed correctly, but not an event."""
 
     code, title = "invalid_event", "The body is not an event"
+
+
+def no_cursor() -> ValidationFailed:
+    """The refusal of a page behind something that is not in the list."""
+    return ValidationFailed([FieldError("/cursor", "is not a cursor of this list; start again without one")])

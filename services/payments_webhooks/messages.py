@@ -10,6 +10,7 @@ from holdfast.common.v1 import money_pb2
 from holdfast.payments.v1 import payments_pb2 as pb
 from reliability.errors import FieldError, NotFound, ValidationFailed
 from services.payments_webhooks.dispute.repository import Dispute
+from services.payments_webhooks.errors import no_cursor
 from services.payments_webhooks.reconcile.repository import DriftRow
 from services.payments_webhooks.webhook.domain import without_secrets
 from services.payments_webhooks.webhook.repository import StoredEvent
@@ -55,9 +56,7 @@ def cursor(text: str) -> int:
     try:
         return number_of(text)
     except NotFound:
-        raise ValidationFailed(
-            [FieldError("/cursor", "is not a cursor of this list; start again without one")]
-        ) from None
+        raise no_cursor() from None
 
 
 def inbox_state(text: str) -> str:

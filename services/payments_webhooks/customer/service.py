@@ -10,6 +10,7 @@ from reliability.errors import NotFound, Unavailable
 from reliability.postgres import Database
 from services.payments_webhooks.customer import repository
 from services.payments_webhooks.customer.repository import StripeCustomer
+from services.payments_webhooks.errors import no_cursor
 from services.payments_webhooks.pay.schemas import CardPage, CardView
 from services.payments_webhooks.stripe_api import ReplayedFailure, Stripe, too_old
 
@@ -55,12 +56,15 @@ class CustomerService:
         await self._stripe.intents.give_to(intent_id, await self.ensure(who), method_id)
 
     async def cards(self, who: Principal, limit: int, cursor: str | None) -> CardPage:
-        """Their saved cards. Raises `NotFound` for a cursor that is none of them."""
+        """Their saved cards. Raises `ValidationFailed` for a cursor that is none of them."""
         customer_id = await self._known(who)
         if customer_id is None:
             return CardPage(items=[], next_cursor=None)
         if cursor is not None:
-            await self.require_card(who, cursor)
+            try:
+                await self.require_card(who, cursor)
+            except NotFound:
+                raise no_cursor() from None
         methods, more = await self._stripe.customers.methods(customer_id, limit, cursor)
         items = [view for method in methods if (view := _view(method))]
         return CardPage(items=items, next_cursor=methods[-1].id if more else None)

@@ -1,9 +1,9 @@
 """Disputes, for people. What they are comes by events."""
 
-from reliability.errors import FieldError, ValidationFailed
 from reliability.postgres import Database
 from services.payments_webhooks.dispute import repository
 from services.payments_webhooks.dispute.repository import Dispute
+from services.payments_webhooks.errors import no_cursor
 
 __all__ = ["DisputeService"]
 
@@ -18,5 +18,5 @@ class DisputeService:
         """Disputes, newest first. Raises `ValidationFailed` for a cursor that is none of them."""
         async with self._database.connection() as connection:
             if before is not None and not await repository.exists(connection, before):
-                raise ValidationFailed([FieldError("/cursor", "is not a cursor of this list; start again without one")])
+                raise no_cursor()
             return await repository.page(connection, limit, before)

@@ -21,6 +21,7 @@ from services.payments_webhooks.errors import (
     SubscriptionEnded,
     SubscriptionRefused,
     SubscriptionUnpaid,
+    no_cursor,
 )
 from services.payments_webhooks.stripe_api import NewAtStripe, ReplayedFailure, Stripe, too_old
 from services.payments_webhooks.subscription import repository
@@ -65,9 +66,12 @@ class SubscriptionService:
         return view
 
     async def page(self, who: Principal, limit: int, before: str | None) -> SubscriptionPage:
-        """Their subscriptions, newest first. Raises `NotFound` for a cursor that is none of them."""
+        """Their subscriptions, newest first. Raises `ValidationFailed` for a cursor that is none of them."""
         if before is not None:
-            await self._own(who, before)
+            try:
+                await self._own(who, before)
+            except NotFound:
+                raise no_cursor() from None
         async with self._database.connection() as connection:
             rows = await repository.page(connection, who.id, limit + 1, before)
         shown = rows[:limit]

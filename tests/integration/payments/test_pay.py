@@ -218,7 +218,8 @@ async def test_cards_come_in_pages(shop: Shop) -> None:
     assert seen == cards[::-1]
     assert page["next_cursor"] is None
     await saved_with(shop, eve)
-    assert (await shop.ask(eve, "GET", f"{METHODS}?cursor={cards[0]}")).status_code == 404
+    refused = await shop.ask(eve, "GET", f"{METHODS}?cursor={cards[0]}")
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/cursor")
 
 
 async def saved_with(shop: Shop, who: Principal) -> str:
