@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
+from holdfast.common.v1 import public_pb2
 from reliability.asgi.fields import written_out
 
 __all__ = ["model_for", "to_json", "to_message"]
@@ -68,6 +69,8 @@ def to_json(message: Message, names: Mapping[str, str] | None = None) -> dict[st
 
 def _field(field: Any, *, strict: bool) -> tuple[Any, Any]:
     kind: Any = _type(field, strict=strict)
+    if says := field.GetOptions().Extensions[public_pb2.says]:
+        kind = Annotated[kind, Field(description=says)]
     if field.is_repeated:
         return list[kind], []
     if field.containing_oneof is not None:  # a real choice, or the one-armed kind that `optional` is

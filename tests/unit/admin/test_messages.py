@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from pydantic import ValidationError
 
 from holdfast.notifications.v1 import notifications_pb2 as pb
+from holdfast.orders.v1 import coupon_desk_pb2, order_desk_pb2
 from holdfast.payments.v1 import payments_pb2
 from services.admin.relay.domain import STAFF_ID
 from services.admin.relay.messages import model_for, to_json, to_message
@@ -110,3 +111,17 @@ def test_a_query_is_text_and_is_read_as_what_it_means() -> None:
     assert model.model_validate({"all": "true"}).model_dump(exclude_defaults=True) == {"all": True}
     with pytest.raises(ValidationError):
         model_for(pb.Audience.DESCRIPTOR, strict=True).model_validate({"all": "true"})
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "words"),
+    [
+        (coupon_desk_pb2.CreateCouponRequest, "value", "(1000 is 10 %), or minor units"),
+        (coupon_desk_pb2.Coupon, "value", "(1000 is 10 %), or minor units"),
+        (order_desk_pb2.RefundOrderRequest, "reason", "who is mailed it"),
+    ],
+)
+def test_the_schema_says_what_a_name_does_not(message: Any, field: str, words: str) -> None:
+    """Ten percent is not 10, and a note for the books would reach the customer."""
+    schema = model_for(message.DESCRIPTOR, strict=True).model_json_schema()
+    assert words in schema["properties"][field]["description"]

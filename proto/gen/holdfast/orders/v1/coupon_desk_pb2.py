@@ -24,15 +24,20 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from holdfast.common.v1 import access_pb2 as holdfast_dot_common_dot_v1_dot_access__pb2
+from holdfast.common.v1 import public_pb2 as holdfast_dot_common_dot_v1_dot_public__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$holdfast/orders/v1/coupon_desk.proto\x12\x12holdfast.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\"\xd3\x02\n\x06\x43oupon\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x0f\n\x07minimum\x18\x06 \x01(\x03\x12-\n\tstarts_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07\x65nds_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\n \x01(\x03H\x02\x88\x01\x01\x12\x0e\n\x06\x61\x63tive\x18\x0b \x01(\x08\x12\x10\n\x08redeemed\x18\x0c \x01(\x03\x42\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limit\"R\n\x12ListCouponsRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_cursor\"j\n\x13ListCouponsResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.holdfast.orders.v1.Coupon\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\xe8\x02\n\x13\x43reateCouponRequest\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x32\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x30\n\x07\x65nds_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\t \x01(\x03H\x04\x88\x01\x01\x12\x10\n\x08staff_id\x18\n \x01(\tB\n\n\x08_minimumB\x0c\n\n_starts_atB\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limit\"B\n\x14\x43reateCouponResponse\x12*\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1a.holdfast.orders.v1.Coupon\"\xde\x02\n\x13UpdateCouponRequest\x12\x11\n\tcoupon_id\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x32\n\tstarts_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x30\n\x07\x65nds_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x05\x88\x01\x01\x12\x10\n\x08staff_id\x18\x08 \x01(\tB\n\n\x08_minimumB\x0c\n\n_starts_atB\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limitB\t\n\x07_active\"B\n\x14UpdateCouponResponse\x12*\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1a.holdfast.orders.v1.Coupon\":\n\x13\x44\x65leteCouponRequest\x12\x11\n\tcoupon_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\")\n\x14\x44\x65leteCouponResponse\x12\x11\n\tcoupon_id\x18\x01 \x01(\t2\xd0\x03\n\x11\x43ouponDeskService\x12k\n\x0bListCoupons\x12&.holdfast.orders.v1.ListCouponsRequest\x1a\'.holdfast.orders.v1.ListCouponsResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0c\x43reateCoupon\x12\'.holdfast.orders.v1.CreateCouponRequest\x1a(.holdfast.orders.v1.CreateCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0cUpdateCoupon\x12\'.holdfast.orders.v1.UpdateCouponRequest\x1a(.holdfast.orders.v1.UpdateCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0c\x44\x65leteCoupon\x12\'.holdfast.orders.v1.DeleteCouponRequest\x1a(.holdfast.orders.v1.DeleteCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$holdfast/orders/v1/coupon_desk.proto\x12\x12holdfast.orders.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fholdfast/common/v1/access.proto\x1a\x1fholdfast/common/v1/public.proto\"\xa2\x03\n\x06\x43oupon\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\\\n\x05value\x18\x04 \x01(\x03\x42M\x92\xb5\x18IBasis points of a percentage (1000 is 10 %), or minor units of an amount.\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x0f\n\x07minimum\x18\x06 \x01(\x03\x12-\n\tstarts_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07\x65nds_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\n \x01(\x03H\x02\x88\x01\x01\x12\x0e\n\x06\x61\x63tive\x18\x0b \x01(\x08\x12\x10\n\x08redeemed\x18\x0c \x01(\x03\x42\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limit\"R\n\x12ListCouponsRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06\x63ursor\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06_limitB\t\n\x07_cursor\"j\n\x13ListCouponsResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.holdfast.orders.v1.Coupon\x12\x18\n\x0bnext_cursor\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_next_cursor\"\xb7\x03\n\x13\x43reateCouponRequest\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\\\n\x05value\x18\x03 \x01(\x03\x42M\x92\xb5\x18IBasis points of a percentage (1000 is 10 %), or minor units of an amount.\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x14\n\x07minimum\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x32\n\tstarts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x30\n\x07\x65nds_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\t \x01(\x03H\x04\x88\x01\x01\x12\x10\n\x08staff_id\x18\n \x01(\tB\n\n\x08_minimumB\x0c\n\n_starts_atB\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limit\"B\n\x14\x43reateCouponResponse\x12*\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1a.holdfast.orders.v1.Coupon\"\xde\x02\n\x13UpdateCouponRequest\x12\x11\n\tcoupon_id\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x32\n\tstarts_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x30\n\x07\x65nds_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x18\n\x0btotal_limit\x18\x05 \x01(\x03H\x03\x88\x01\x01\x12\x1f\n\x12per_customer_limit\x18\x06 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x05\x88\x01\x01\x12\x10\n\x08staff_id\x18\x08 \x01(\tB\n\n\x08_minimumB\x0c\n\n_starts_atB\n\n\x08_ends_atB\x0e\n\x0c_total_limitB\x15\n\x13_per_customer_limitB\t\n\x07_active\"B\n\x14UpdateCouponResponse\x12*\n\x06\x63oupon\x18\x01 \x01(\x0b\x32\x1a.holdfast.orders.v1.Coupon\":\n\x13\x44\x65leteCouponRequest\x12\x11\n\tcoupon_id\x18\x01 \x01(\t\x12\x10\n\x08staff_id\x18\x02 \x01(\t\")\n\x14\x44\x65leteCouponResponse\x12\x11\n\tcoupon_id\x18\x01 \x01(\t2\xd0\x03\n\x11\x43ouponDeskService\x12k\n\x0bListCoupons\x12&.holdfast.orders.v1.ListCouponsRequest\x1a\'.holdfast.orders.v1.ListCouponsResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0c\x43reateCoupon\x12\'.holdfast.orders.v1.CreateCouponRequest\x1a(.holdfast.orders.v1.CreateCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0cUpdateCoupon\x12\'.holdfast.orders.v1.UpdateCouponRequest\x1a(.holdfast.orders.v1.UpdateCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64min\x12n\n\x0c\x44\x65leteCoupon\x12\'.holdfast.orders.v1.DeleteCouponRequest\x1a(.holdfast.orders.v1.DeleteCouponResponse\"\x0b\x8a\xb5\x18\x07\n\x05\x61\x64minb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'holdfast.orders.v1.coupon_desk_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COUPON'].fields_by_name['value']._loaded_options = None
+  _globals['_COUPON'].fields_by_name['value']._serialized_options = b'\222\265\030IBasis points of a percentage (1000 is 10 %), or minor units of an amount.'
+  _globals['_CREATECOUPONREQUEST'].fields_by_name['value']._loaded_options = None
+  _globals['_CREATECOUPONREQUEST'].fields_by_name['value']._serialized_options = b'\222\265\030IBasis points of a percentage (1000 is 10 %), or minor units of an amount.'
   _globals['_COUPONDESKSERVICE'].methods_by_name['ListCoupons']._loaded_options = None
   _globals['_COUPONDESKSERVICE'].methods_by_name['ListCoupons']._serialized_options = b'\212\265\030\007\n\005admin'
   _globals['_COUPONDESKSERVICE'].methods_by_name['CreateCoupon']._loaded_options = None
@@ -41,24 +46,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUPONDESKSERVICE'].methods_by_name['UpdateCoupon']._serialized_options = b'\212\265\030\007\n\005admin'
   _globals['_COUPONDESKSERVICE'].methods_by_name['DeleteCoupon']._loaded_options = None
   _globals['_COUPONDESKSERVICE'].methods_by_name['DeleteCoupon']._serialized_options = b'\212\265\030\007\n\005admin'
-  _globals['_COUPON']._serialized_start=127
-  _globals['_COUPON']._serialized_end=466
-  _globals['_LISTCOUPONSREQUEST']._serialized_start=468
-  _globals['_LISTCOUPONSREQUEST']._serialized_end=550
-  _globals['_LISTCOUPONSRESPONSE']._serialized_start=552
-  _globals['_LISTCOUPONSRESPONSE']._serialized_end=658
-  _globals['_CREATECOUPONREQUEST']._serialized_start=661
-  _globals['_CREATECOUPONREQUEST']._serialized_end=1021
-  _globals['_CREATECOUPONRESPONSE']._serialized_start=1023
-  _globals['_CREATECOUPONRESPONSE']._serialized_end=1089
-  _globals['_UPDATECOUPONREQUEST']._serialized_start=1092
-  _globals['_UPDATECOUPONREQUEST']._serialized_end=1442
-  _globals['_UPDATECOUPONRESPONSE']._serialized_start=1444
-  _globals['_UPDATECOUPONRESPONSE']._serialized_end=1510
-  _globals['_DELETECOUPONREQUEST']._serialized_start=1512
-  _globals['_DELETECOUPONREQUEST']._serialized_end=1570
-  _globals['_DELETECOUPONRESPONSE']._serialized_start=1572
-  _globals['_DELETECOUPONRESPONSE']._serialized_end=1613
-  _globals['_COUPONDESKSERVICE']._serialized_start=1616
-  _globals['_COUPONDESKSERVICE']._serialized_end=2080
+  _globals['_COUPON']._serialized_start=160
+  _globals['_COUPON']._serialized_end=578
+  _globals['_LISTCOUPONSREQUEST']._serialized_start=580
+  _globals['_LISTCOUPONSREQUEST']._serialized_end=662
+  _globals['_LISTCOUPONSRESPONSE']._serialized_start=664
+  _globals['_LISTCOUPONSRESPONSE']._serialized_end=770
+  _globals['_CREATECOUPONREQUEST']._serialized_start=773
+  _globals['_CREATECOUPONREQUEST']._serialized_end=1212
+  _globals['_CREATECOUPONRESPONSE']._serialized_start=1214
+  _globals['_CREATECOUPONRESPONSE']._serialized_end=1280
+  _globals['_UPDATECOUPONREQUEST']._serialized_start=1283
+  _globals['_UPDATECOUPONREQUEST']._serialized_end=1633
+  _globals['_UPDATECOUPONRESPONSE']._serialized_start=1635
+  _globals['_UPDATECOUPONRESPONSE']._serialized_end=1701
+  _globals['_DELETECOUPONREQUEST']._serialized_start=1703
+  _globals['_DELETECOUPONREQUEST']._serialized_end=1761
+  _globals['_DELETECOUPONRESPONSE']._serialized_start=1763
+  _globals['_DELETECOUPONRESPONSE']._serialized_end=1804
+  _globals['_COUPONDESKSERVICE']._serialized_start=1807
+  _globals['_COUPONDESKSERVICE']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

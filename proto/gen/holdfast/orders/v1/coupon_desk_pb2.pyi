@@ -44,7 +44,7 @@ class Coupon(_message.Message):
     kind: _builtins.str
     """"percentage" or "amount"."""
     value: _builtins.int
-    """Basis points of a percentage (1500 is 15 %), or minor units of an amount."""
+    """Basis points of a percentage (1000 is 10 %), or minor units of an amount."""
     currency: _builtins.str
     """Of the amount and of the minimum, ISO 4217."""
     minimum: _builtins.int
@@ -184,7 +184,7 @@ class CreateCouponRequest(_message.Message):
     kind: _builtins.str
     """"percentage" or "amount"."""
     value: _builtins.int
-    """Basis points of a percentage, or minor units of an amount."""
+    """Basis points of a percentage (1000 is 10 %), or minor units of an amount."""
     currency: _builtins.str
     """ISO 4217."""
     minimum: _builtins.int

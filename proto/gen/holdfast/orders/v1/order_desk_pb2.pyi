@@ -691,7 +691,7 @@ class RefundOrderRequest(_message.Message):
     order_id: _builtins.str
     """The order."""
     reason: _builtins.str
-    """A sentence for the customer."""
+    """A sentence for the customer, who is mailed it."""
     staff_id: _builtins.str
     """Who decides it."""
     @_builtins.property
