@@ -33,6 +33,7 @@ __all__ = [
     "insert",
     "insert_at_once",
     "live_of_cart",
+    "lock_with_cart",
     "note",
     "of_customer",
     "prepare_payment",
@@ -104,18 +105,45 @@ WITH prepared AS (
 stored AS ({idempotency.storing(5, "EXISTS (SELECT FROM prepared)")})
 SELECT (SELECT count(*) FROM prepared) AS prepared, (SELECT count(*) FROM stored) AS stored
 """
+# The cart is closed with its order. When there is more in it than was ordered, it stays open with the rest, and the
+# order gets a closed one of its own. What is put in while this waits for the cart's row makes it another version.
 _TAKE_PAYMENT = f"""
-WITH paid AS (
-    UPDATE orders SET status = 'paid', paid_at = now()
-     WHERE id = $1 AND status = 'pending' AND total = $3 AND currency = $4
-    RETURNING id, cart_id, correlation_id),
+WITH basket AS MATERIALIZED (
+    SELECT c.id, c.xmin AS version, c.state = 'open' AND EXISTS (
+               SELECT FROM cart_items i
+                 LEFT JOIN order_lines l ON l.order_id = o.id AND l.variant_id = i.variant_id
+                WHERE i.cart_id = c.id AND i.quantity > coalesce(l.quantity, 0)) AS more
+      FROM orders o JOIN carts c ON c.id = o.cart_id WHERE o.id = $1),
+seen AS MATERIALIZED (
+    SELECT o.id, c.id AS cart_id, c.customer_id, o.coupon_code, basket.more,
+           CASE WHEN basket.more THEN uuidv7() ELSE c.id END AS closed_id
+      FROM orders o, carts c, basket
+     WHERE o.id = $1 AND o.status = 'pending' AND o.total = $3 AND o.currency = $4
+       AND c.id = o.cart_id AND c.id = basket.id AND c.xmin = basket.version
+       FOR UPDATE OF o, c),
+closed AS (INSERT INTO carts (id, state, customer_id) SELECT closed_id, 'ordered', customer_id FROM seen WHERE more),
+cart AS (
+    UPDATE carts SET state = CASE WHEN seen.more THEN carts.state ELSE 'ordered' END, updated_at = now(),
+                     coupon_id = CASE WHEN seen.more AND seen.coupon_code = (
+                         SELECT k.code FROM coupons k WHERE k.id = carts.coupon_id) THEN NULL ELSE carts.coupon_id END
+      FROM seen WHERE carts.id = seen.cart_id),
+bought AS (
+    DELETE FROM cart_items i USING seen, order_lines l
+     WHERE seen.more AND i.cart_id = seen.cart_id AND l.order_id = seen.id AND l.variant_id = i.variant_id
+       AND i.quantity <= l.quantity),
+fewer AS (
+    UPDATE cart_items i SET quantity = i.quantity - l.quantity FROM seen, order_lines l
+     WHERE seen.more AND i.cart_id = seen.cart_id AND l.order_id = seen.id AND l.variant_id = i.variant_id
+       AND i.quantity > l.quantity),
+paid AS (
+    UPDATE orders SET status = 'paid', paid_at = now(), cart_id = seen.closed_id FROM seen WHERE orders.id = seen.id
+    RETURNING orders.id, orders.correlation_id),
 payment AS (
     INSERT INTO order_payments (payment_intent_id, order_id, amount, currency, outcome)
     SELECT $2, id, $3, $4, 'applied' FROM paid),
 event AS (
     INSERT INTO order_events (order_id, status, reason, correlation_id, actor)
     SELECT id, 'paid', 'payment arrived', correlation_id, 'payments' FROM paid),
-cart AS (UPDATE carts SET state = 'ordered', updated_at = now() FROM paid WHERE carts.id = paid.cart_id),
 job AS ({
     jobs.enqueueing(
         "paid",
@@ -344,7 +372,10 @@ async def prepare_payment(connection: Connection, order: Order, claim: Claim, st
 async def take_payment(connection: Connection, payment: NewPayment, offer: Offer) -> str | None:
     """Takes the money an order waits for: payment, status, timeline, cart and the job that settles the order.
 
-    The order's correlation id; None, with nothing changed, when it is not that money or the order does not wait.
+    What is in the cart beyond what was ordered stays in it.
+
+    The order's correlation id; None, with nothing changed, when it is not that money, the order does not wait, or
+    somebody was at the cart meanwhile and `lock_with_cart` did not keep them away.
     """
     taken = await connection.fetchrow(
         _TAKE_PAYMENT,
@@ -359,6 +390,13 @@ async def take_payment(connection: Connection, payment: NewPayment, offer: Offer
         return None
     offer.accept(taken["job"])
     return str(taken["correlation_id"])
+
+
+async def lock_with_cart(connection: Connection, order_id: str) -> None:
+    """Nobody else changes an order and its cart until the transaction ends."""
+    await connection.execute(
+        "SELECT FROM orders o JOIN carts c ON c.id = o.cart_id WHERE o.id = $1 FOR UPDATE OF o, c", order_id
+    )
 
 
 async def settled(connection: Connection, order: Order, job: Job) -> None:

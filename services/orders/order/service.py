@@ -48,7 +48,9 @@ class OrderService:
             if known is not None:
                 return known
             outcome = outcome_of_payment(order.status)
-            if outcome is PaymentOutcome.APPLIED:  # it waits for money, and not for this
+            if outcome is PaymentOutcome.APPLIED:  # it waits for money
+                if (payment.amount, payment.currency) == (order.total, order.currency):
+                    return await self._take_with_cart(connection, payment)
                 raise AmountMismatch(
                     f"Order {order.number} costs {written(order.total, order.currency)}, "
                     f"{written(payment.amount, payment.currency)} arrived."
@@ -72,6 +74,13 @@ class OrderService:
             return False
         adopt_correlation(flow)
         return True
+
+    async def _take_with_cart(self, connection: Connection, payment: NewPayment) -> PaymentOutcome:
+        """Takes the payment the order waits for, when the cart was being changed at the first try."""
+        await repository.lock_with_cart(connection, payment.order_id)
+        taken = await repository.take_payment(connection, payment, jobs.NO_OFFER)
+        assert taken is not None  # both rows are ours, and the order waits for this
+        return PaymentOutcome.APPLIED
 
     async def _send_back(self, connection: Connection, payment: NewPayment, reason: str) -> None:
         await jobs.enqueue(
