@@ -38,6 +38,8 @@ pytest.register_assert_rewrite("libs.reliability.tests", "tests")
 
 S = TypeVar("S", bound=ServiceSettings)
 
+_DOOMED = "holdfast-doomed-"
+
 DatabaseFor = Callable[[str], Awaitable[Database]]
 ServeRpc = Callable[[Application], Awaitable[Callable[[str], grpc.aio.Channel]]]
 ClientFor = Callable[..., httpx.AsyncClient]
@@ -90,10 +92,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with System(tmp_path_factory.mktemp("servers"), pick_port_base(), only=("postgres", "valkey")) as system:
         yield Servers(system)
     # A thousand databases. pytest would delete them at the end of this session or a later one; that takes a minute or
-    # two, and nobody needs to wait for it.
-    doomed = tempfile.mkdtemp()
-    system.state.data.rename(Path(doomed, "data"))
-    subprocess.Popen(["rm", "-rf", doomed], start_new_session=True)  # noqa: S603, S607 - a path of our own
+    # two, and nobody needs to wait for it. Where it is cut short the next session goes on: they are gigabytes.
+    doomed = Path(tempfile.mkdtemp(prefix=_DOOMED))
+    system.state.data.rename(doomed / "data")
+    left = [str(each) for each in doomed.parent.glob(f"{_DOOMED}*")]
+    subprocess.Popen(["rm", "-rf", *left], start_new_session=True)  # noqa: S603, S607 - paths of our own
 
 
 @pytest_asyncio.fixture(loop_scope="session")
