@@ -5,7 +5,6 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
@@ -81,8 +80,12 @@ class Servers:
 
 @pytest.fixture(autouse=True)
 def failed_jobs_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as they may: jitter can choose no wait at all, and `run_until_idle` would try again itself."""
-    patient = partial(full_jitter, uniform=lambda _, longest: longest)
+    """At least half of what they may: jitter can choose no wait at all, and `run_until_idle` would try again itself."""
+
+    def patient(attempt: int, *, base: float, cap: float) -> float:
+        least = full_jitter(attempt, base=base / 2, cap=cap / 2, uniform=lambda _, longest: longest)
+        return least + full_jitter(attempt, base=base / 2, cap=cap / 2)
+
     monkeypatch.setattr(worker, "full_jitter", patient)
 
 
