@@ -121,7 +121,7 @@ class _Sharing:
         self.news.set()
 
     async def round(self) -> None:
-        """Tells and listens once. What cannot be told now is told later, if it still holds then."""
+        """Tells and listens once. What cannot be told is told later: acts as they were, states if they still hold."""
         self.news.clear()
         try:
             await self._tell_acts()
